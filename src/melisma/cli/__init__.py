@@ -1,0 +1,69 @@
+"""The command line: one file a verb, each with one function that calls the library.
+
+Only typer and rich are imported here; a verb imports the library when it runs, so that
+`melisma --help` stays instant.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from melisma import __version__
+from melisma.cli import demo, formats, info, ingest, qc, regions, run, sites
+from melisma.errors import MelismaError
+
+app = typer.Typer(
+    name="melisma",
+    help="From methylation calls to answers one can look at and trust.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"melisma {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+) -> None:
+    """From methylation calls to answers one can look at and trust."""
+
+
+for verb in (demo.demo, run.run, ingest.ingest, info.info, formats.formats, qc.qc, sites.sites):
+    app.command()(verb)
+app.command()(regions.regions)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line: 0 done, 2 bad input (one sentence), 130 interrupted."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    try:
+        app(arguments, standalone_mode=True)
+    except MelismaError as error:
+        if debug:
+            raise
+        typer.secho(f"melisma: {error}", err=True, fg="red")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.secho("melisma: interrupted; the same command resumes.", err=True)
+        sys.exit(130)
+    except OSError as error:
+        if debug:
+            raise
+        named = f" ({error.filename})" if error.filename else ""
+        what = error.strerror or str(error)
+        typer.secho(f"melisma: {what}{named}.", err=True, fg="red")
+        sys.exit(1)

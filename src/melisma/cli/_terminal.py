@@ -1,0 +1,59 @@
+"""What the verbs share: progress drawn with rich on stderr, notes, and tables on stdout."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+
+class TerminalReporter:
+    """Draws stages as bars on stderr; each note is a line of its own."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=32),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+
+    @contextmanager
+    def stage(self, name: str, total: float | None) -> Iterator[Callable[[float], None]]:
+        with self._progress:
+            task = self._progress.add_task(name, total=total)
+            yield lambda done: self._progress.advance(task, done)
+            self._progress.remove_task(task)
+
+    def note(self, text: str) -> None:
+        self._console.print(text, highlight=False)
+
+
+@contextmanager
+def terminal() -> Iterator[None]:
+    """Show the library's progress and notes on stderr while the block runs."""
+    from melisma.progress import reporting
+
+    with reporting(TerminalReporter(Console(stderr=True))):
+        yield
+
+
+def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a small table to stdout; numbers are aligned right."""
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for i, column in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    Console().print(table)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "–" if value != value else f"{value:.3g}" if abs(value) < 0.1 else f"{value:,.2f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

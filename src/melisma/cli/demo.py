@@ -1,0 +1,6 @@
+"""`melisma demo`."""
+
+
+def demo() -> None:
+    """Not written yet."""
+    raise SystemExit(1)

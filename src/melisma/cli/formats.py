@@ -1,0 +1,6 @@
+"""`melisma formats`."""
+
+
+def formats() -> None:
+    """Not written yet."""
+    raise SystemExit(1)

@@ -1,0 +1,6 @@
+"""`melisma info`."""
+
+
+def info() -> None:
+    """Not written yet."""
+    raise SystemExit(1)

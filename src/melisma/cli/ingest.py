@@ -1,0 +1,6 @@
+"""`melisma ingest`."""
+
+
+def ingest() -> None:
+    """Not written yet."""
+    raise SystemExit(1)

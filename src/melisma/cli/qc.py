@@ -1,0 +1,6 @@
+"""`melisma qc`."""
+
+
+def qc() -> None:
+    """Not written yet."""
+    raise SystemExit(1)

@@ -1,0 +1,6 @@
+"""`melisma regions`."""
+
+
+def regions() -> None:
+    """Not written yet."""
+    raise SystemExit(1)

@@ -1,0 +1,6 @@
+"""`melisma run`."""
+
+
+def run() -> None:
+    """Not written yet."""
+    raise SystemExit(1)

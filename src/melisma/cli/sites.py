@@ -1,0 +1,6 @@
+"""`melisma sites`."""
+
+
+def sites() -> None:
+    """Not written yet."""
+    raise SystemExit(1)
