@@ -143,16 +143,14 @@ class Design:
 class Contrast:
     """One question to a design: `vector` (columns,) is the contrast of its coefficients.
 
-    `low` and `high` (columns,) are the mean model rows with the factor set to each level, so
-    that vector = high - low; for a coefficient of a continuous covariate they are None.
+    For a difference of two levels it is the difference of the mean model rows with the factor
+    set to the first and to the second of `levels`; for a coefficient `levels` is None.
     """
 
     name: str
     column: str
     levels: tuple[str, str] | None
     vector: Floats
-    high: Floats | None
-    low: Floats | None
 
 
 @dataclass(frozen=True)
@@ -161,7 +159,8 @@ class Comparison:
 
     reduced : (units, r) orthonormal basis of the model without the exposure
     exposure : (units,) column whose coefficient is the contrast
-    high, low : (units,) weights that turn fitted unit means into the two marginal means, or None
+    side : (units,) +1 and -1 for units of the contrast's higher and lower level that it compares,
+        else 0; None for a coefficient
     exchange : (units,) exchangeability block of each unit
     pool : (samples,) unit of each sample
     """
@@ -169,8 +168,7 @@ class Comparison:
     contrast: Contrast
     reduced: Floats
     exposure: Floats
-    high: Floats | None
-    low: Floats | None
+    side: npt.NDArray[np.int8] | None
     exchange: npt.NDArray[np.int64]
     pool: npt.NDArray[np.int64]
     unit: Unit
@@ -343,8 +341,6 @@ def _difference(design: Design, column: str, high: str, low: str) -> Contrast:
         column=column,
         levels=(high, low),
         vector=rows[high] - rows[low],
-        high=rows[high],
-        low=rows[low],
     )
 
 
@@ -374,7 +370,7 @@ def _coefficient(design: Design, name: str) -> Contrast:
         )
     vector = np.zeros(len(design.columns))
     vector[design.columns.index(name)] = 1.0
-    return Contrast(name, name, None, vector, None, None)
+    return Contrast(name, name, None, vector)
 
 
 def compare(design: Design, contrast: Contrast) -> Comparison:
@@ -445,16 +441,36 @@ def _comparison(
             f"{reduced.shape[1] + 1} coefficients leave no degree of freedom for the variation "
             "between samples. Add samples."
         )
-    high = low = None
-    if contrast.high is not None and contrast.low is not None:
-        share = np.full(indicators.shape[1], 1.0 / max(indicators.shape[1], 1))
-        inverse = np.linalg.pinv(model.T)
-        high = inverse @ np.concatenate([share, contrast.high])
-        low = inverse @ np.concatenate([share, contrast.low])
     exchange = np.zeros(n, dtype=np.int64) if block is None else block
     return Comparison(
-        contrast, reduced, exposure, high, low, exchange, pool.astype(np.int64), unit, notes
+        contrast=contrast,
+        reduced=reduced,
+        exposure=exposure,
+        side=_sides(design, contrast, exchange, pool),
+        exchange=exchange,
+        pool=pool.astype(np.int64),
+        unit=unit,
+        notes=notes,
     )
+
+
+def _sides(
+    design: Design,
+    contrast: Contrast,
+    exchange: npt.NDArray[np.int64],
+    pool: npt.NDArray[np.int64],
+) -> npt.NDArray[np.int8] | None:
+    """Which units stand on which side; a block with one side only compares nothing."""
+    if contrast.levels is None:
+        return None
+    words = [str(v) for v in design.sheet[contrast.column]]
+    side = np.zeros(len(exchange), dtype=np.int8)
+    for sample, word in enumerate(words):
+        side[pool[sample]] = {contrast.levels[0]: 1, contrast.levels[1]: -1}.get(word, 0)
+    for k in range(int(exchange.max()) + 1):
+        if len(set(side[exchange == k]) - {0}) < 2:
+            side[exchange == k] = 0
+    return side
 
 
 def _basis(matrix: Floats) -> Floats:

@@ -1,0 +1,104 @@
+"""Variances squeezed across sites, and the dispersion rho from sums over sites."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import digamma, polygamma
+
+from melisma.differential._kernels import Floats, SiteFit
+
+# A trend of rho in level needs this many sites a knot.
+_SITES_PER_KNOT = 2000
+_MAX_KNOTS = 12
+
+
+class Prior(NamedTuple):
+    """Scaled inverse chi-square prior of the sites' dispersions: degrees of freedom and scale."""
+
+    df: float
+    scale: float
+
+
+class Dispersion(NamedTuple):
+    """rho as a piecewise linear function of a site's pooled level."""
+
+    knots: Floats
+    rho: Floats
+
+
+NO_DISPERSION = Dispersion(np.array([0.5]), np.array([0.0]))
+
+
+def estimate_dispersion(fit: SiteFit, keep: np.ndarray) -> Dispersion:
+    """rho of the common beta-binomial variance, a ratio of sums over sites fitted with rho = 0.
+
+    With binomial weights a site's Pearson sum has expectation df + rho * excess, so
+    rho = sum(residual - df) / sum(excess), floored at 0; with enough sites in quantile bins of
+    level, smoothed, else one value for all.
+    """
+    level, gain, excess = (
+        values[keep] for values in (fit.level, fit.residual - fit.df, fit.excess)
+    )
+    bins = int(min(_MAX_KNOTS, len(level) // _SITES_PER_KNOT))
+    if bins < 3:
+        total = excess.sum()
+        rho = max(gain.sum() / total, 0.0) if total > 0 else 0.0
+        return Dispersion(np.array([0.5]), np.array([rho]))
+    order = np.argsort(level, kind="stable")
+    parts = np.array_split(order, bins)
+    knots = np.array([level[part].mean() for part in parts])
+    sums = np.array([(gain[part].sum(), excess[part].sum()) for part in parts])
+    padded = np.pad(sums, ((1, 1), (0, 0)), mode="edge")
+    smooth = padded[:-2] + 2 * padded[1:-1] + padded[2:]
+    rho = np.maximum(smooth[:, 0] / np.maximum(smooth[:, 1], 1e-300), 0.0)
+    unique = np.concatenate([[True], np.diff(knots) > 0])
+    return Dispersion(knots[unique], rho[unique])
+
+
+def estimate_prior(variance: Floats, df: Floats) -> Prior:
+    """Fit a scaled F distribution to sample variances (Smyth 2004).
+
+    Parameters
+    ----------
+    variance, df : (sites,) variances and their degrees of freedom, df >= 1
+
+    Returns
+    -------
+    Prior; df is infinite where the variances vary no more than chance makes them.
+    """
+    if len(variance) < 3:
+        return Prior(np.inf, float(variance.mean()) if len(variance) else 1.0)
+    floor = 1e-5 * float(np.median(variance))
+    logs = np.log(np.maximum(variance, max(floor, 1e-300)))
+    half = df / 2.0
+    centred = logs - digamma(half) + np.log(half)
+    mean = centred.mean()
+    spread = centred.var(ddof=1) - polygamma(1, half).mean()
+    if spread <= 0:
+        return Prior(np.inf, float(np.average(variance, weights=df)))
+    half_prior = _inverse_trigamma(spread)
+    scale = np.exp(mean + digamma(half_prior) - np.log(half_prior))
+    return Prior(2.0 * half_prior, float(scale))
+
+
+def _inverse_trigamma(value: float) -> float:
+    """x with trigamma(x) = value, by Newton's method on 1/trigamma (Smyth 2004, appendix)."""
+    if value > 1e7:
+        return 1.0 / np.sqrt(value)
+    if value < 1e-6:
+        return 1.0 / value
+    x = 0.5 + 1.0 / value
+    for _ in range(50):
+        trigamma = float(polygamma(1, x))
+        step = trigamma * (1.0 - trigamma / value) / float(polygamma(2, x))
+        x += step
+        if -step / x < 1e-8:
+            break
+    return x
+
+
+def moderate(fit_residual: Floats, df: Floats, prior: Prior) -> Floats:
+    """Squeezed dispersions: (d0 s0 + residual) / (d0 + d)."""
+    if np.isinf(prior.df):
+        return np.full(len(df), prior.scale)
+    return (prior.df * prior.scale + fit_residual) / (prior.df + df)

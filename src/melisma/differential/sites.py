@@ -1,0 +1,230 @@
+"""Site tests: which sites' marks follow a contrast."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import xarray as xr
+from scipy.special import chdtri, stdtr, stdtrit
+
+from melisma import progress
+from melisma.design import Comparison, Design, compare, make_contrasts
+from melisma.differential._engine import Engine, build_engine, testable
+from melisma.differential._kernels import Floats
+from melisma.errors import MelismaError
+from melisma.methylome import CONTEXTS, Block, blocks, single_mark
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class SiteTests:
+    """What `site_tests` found.
+
+    `table` has a row a site: contig, position, strand, mark, context, delta_beta, ci_low,
+    ci_high, statistic (t), df, p, q, n_used. Sites that cannot be tested have null statistic, p
+    and q. `inflation` is the genomic-control lambda, the median chi-square over its expectation.
+    """
+
+    table: pl.DataFrame
+    comparison: Comparison
+    engine: Engine
+    tested: int
+    untestable: int
+    inflation: float
+
+    def significant(self, q: float = 0.05) -> pl.DataFrame:
+        """The sites with a q-value below `q`, the smallest first."""
+        return self.table.filter(pl.col("q") < q).sort("p")
+
+
+def site_tests(
+    methylome: xr.Dataset, design: Design, contrast: str, *, mark: str | None = None
+) -> SiteTests:
+    """Which sites' marks differ along a contrast, the variation between samples allowed for.
+
+    A quasi-binomial score test: the variance of M/N at the reduced model's mean is
+    mu (1 - mu) (1 + (N - 1) rho) / N with rho common to all sites or a smooth function of level;
+    what a site varies beyond that is its Pearson dispersion, squeezed across sites (Smyth 2004),
+    and t has the residual and the prior's degrees of freedom. Blocks are fixed effects where the
+    exposure varies inside them; where it does not, whole blocks are the units.
+
+    Parameters
+    ----------
+    methylome : Dataset with `methylated` and `coverage`, (sites, samples), counts
+    design : the model, over the same samples in the same order
+    contrast : `cell[b] - cell[a]` or a coefficient's name
+    mark : which mark, where the methylome has several
+
+    Returns
+    -------
+    SiteTests; delta_beta and its interval are on the 0-1 scale (for a coefficient: a unit of
+    the covariate), the interval by MOVER from the two groups' Wilson intervals
+    (Zou & Donner 2008).
+
+    Raises
+    ------
+    MelismaError
+        The contrast cannot be estimated, there are no replicates, no site can be tested, or
+        design and methylome have different samples.
+    """
+    comparison = one_comparison(design, contrast)
+    check_samples(methylome, design)
+    methylome = single_mark(methylome, mark)
+    engine = build_engine(methylome, comparison)
+    parts: list[dict[str, Any]] = []
+    with progress.stage("Testing sites", methylome.sizes["site"]) as advance:
+        for block in blocks(methylome):
+            parts.append(_test_block(engine, block))
+            advance(len(block.position))
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return _results(methylome, engine, columns)
+
+
+def one_comparison(design: Design, contrast: str) -> Comparison:
+    """The single comparison that a contrast's text means."""
+    contrasts = make_contrasts(design, contrast)
+    if len(contrasts) > 1:
+        names = "; ".join(c.name for c in contrasts)
+        raise MelismaError(f"{contrast} is {len(contrasts)} contrasts: ask for one of {names}.")
+    return compare(design, contrasts[0])
+
+
+def check_samples(methylome: xr.Dataset, design: Design) -> None:
+    """The design must be over the methylome's samples, in its order."""
+    names = tuple(str(name) for name in methylome["sample"].values)
+    if names != design.samples:
+        raise MelismaError(
+            f"The design has the samples {', '.join(design.samples[:4])}… and the methylome "
+            f"{', '.join(names[:4])}…: build the design from the methylome's own sample sheet."
+        )
+
+
+def _test_block(engine: Engine, block: Block) -> dict[str, Any]:
+    methylated, coverage = engine.pool(block.methylated), engine.pool(block.coverage)
+    fit = engine.fit(methylated, coverage)
+    tested = testable(fit)
+    variance = engine.variance(fit)
+    df = fit.df + engine.prior.df
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where(tested, fit.score / np.sqrt(fit.information * variance), np.nan)
+    delta, mean, high, low, inverse = engine.effects(methylated, coverage)
+    ci_low, ci_high = _interval(
+        delta, mean, (high, low), inverse, np.where(tested, variance, np.nan), df
+    )
+    return {
+        "contig": block.contig,
+        "position": block.position,
+        "strand": block.strand,
+        "context": block.context,
+        "delta_beta": delta,
+        "ci_low": ci_low,
+        "ci_high": ci_high,
+        "statistic": t,
+        "df": np.where(tested, df, np.nan),
+        "p": two_sided(t, df),
+        "n_used": fit.used,
+    }
+
+
+def two_sided(t: Floats, df: Floats) -> Floats:
+    """Two-sided p of a t statistic; df may be infinite.
+
+    >>> round(float(two_sided(np.array([2.0]), np.array([np.inf]))[0]), 4)
+    0.0455
+    """
+    # stdtr does not take infinite degrees of freedom; 1e10 is the normal to 10 digits.
+    return 2.0 * stdtr(np.minimum(df, 1e10), -np.abs(t))
+
+
+def _interval(
+    delta: Floats,
+    mean: Floats,
+    reads: tuple[Floats, Floats],
+    inverse: Floats,
+    dispersion: Floats,
+    df: Floats,
+) -> tuple[Floats, Floats]:
+    """MOVER interval of a difference from Wilson intervals at effective reads a side.
+
+    For a coefficient, which has no sides, the usual t interval.
+    """
+    quantile = stdtrit(np.minimum(df, 1e10), 0.5 + CONFIDENCE / 2)
+    high, low = reads
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if not (high > 0).any():
+            return _wald(delta, inverse, dispersion, quantile)
+        p_high = np.clip(mean + delta * low / (high + low), 0.0, 1.0)
+        p_low = np.clip(mean - delta * high / (high + low), 0.0, 1.0)
+        high_low, high_high = _wilson(p_high, high / dispersion, quantile)
+        low_low, low_high = _wilson(p_low, low / dispersion, quantile)
+        below = np.sqrt((p_high - high_low) ** 2 + (low_high - p_low) ** 2)
+        above = np.sqrt((high_high - p_high) ** 2 + (p_low - low_low) ** 2)
+        return np.maximum(delta - below, -1.0), np.minimum(delta + above, 1.0)
+
+
+def _wald(
+    delta: Floats, inverse: Floats, dispersion: Floats, quantile: Floats
+) -> tuple[Floats, Floats]:
+    # mu (1 - mu) is at most 1/4: the interval of a slope is conservative at extreme levels.
+    half = quantile * np.sqrt(dispersion * 0.25 * inverse)
+    return delta - half, delta + half
+
+
+def _wilson(p: Floats, reads: Floats, quantile: Floats) -> tuple[Floats, Floats]:
+    """Wilson's score interval of a proportion (1927)."""
+    z2 = quantile**2
+    centre = (p + z2 / (2 * reads)) / (1 + z2 / reads)
+    half = quantile * np.sqrt(p * (1 - p) / reads + z2 / (4 * reads**2)) / (1 + z2 / reads)
+    return np.minimum(centre - half, p), np.maximum(centre + half, p)
+
+
+def benjamini_hochberg(p: Floats) -> Floats:
+    """q-values (Benjamini & Hochberg 1995); NaN stays NaN and does not count as a test.
+
+    >>> benjamini_hochberg(np.array([0.01, 0.04, np.nan, 0.03])).round(3).tolist()
+    [0.03, 0.04, nan, 0.04]
+    """
+    q = np.full(len(p), np.nan)
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    ranks = np.arange(1, len(order) + 1)
+    steps = p[order] * len(order) / ranks
+    q[order] = np.minimum(np.minimum.accumulate(steps[::-1])[::-1], 1.0)
+    return q
+
+
+def inflation(p: Floats) -> float:
+    """Genomic-control lambda: the median chi-square of the p-values over its expectation."""
+    p = p[~np.isnan(p)]
+    if not len(p):
+        return float("nan")
+    median = float(chdtri(1, np.median(p)))
+    return median / float(chdtri(1, 0.5))
+
+
+def _results(methylome: xr.Dataset, engine: Engine, columns: dict[str, Any]) -> SiteTests:
+    contigs, marks = methylome.attrs["contigs"], methylome.attrs["marks"]
+    mark = marks[int(methylome["mark"][:1].values[0])]
+    table = pl.DataFrame(
+        {
+            "contig": pl.Series(contigs, dtype=pl.String).gather(columns["contig"]),
+            "position": columns["position"],
+            "strand": columns["strand"],
+            "mark": [mark] * len(columns["position"]),
+            "context": pl.Series(CONTEXTS, dtype=pl.String).gather(columns["context"]),
+            **{n: columns[n] for n in ("delta_beta", "ci_low", "ci_high", "statistic", "df", "p")},
+            "q": benjamini_hochberg(columns["p"]),
+            "n_used": columns["n_used"],
+        }
+    ).with_columns(pl.col(pl.Float64).fill_nan(None))
+    tested = int(np.isfinite(columns["p"]).sum())
+    return SiteTests(
+        table=table,
+        comparison=engine.comparison,
+        engine=engine,
+        tested=tested,
+        untestable=len(table) - tested,
+        inflation=inflation(columns["p"]),
+    )
