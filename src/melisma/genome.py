@@ -1,0 +1,158 @@
+"""The reference genome: a FASTA file's bases, and the sequence context of a cytosine.
+
+Plain and bgzip FASTA are read through an index, so that only the asked stretch is in memory;
+a FASTA compressed with plain gzip cannot be indexed and is held in memory whole.
+"""
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from melisma import _fasta, _genome_kernels
+from melisma.errors import MelismaError
+
+# Whole contigs kept after use: the current one and the one before it.
+CACHED_CONTIGS = 2
+# A shorter stretch of a contig that is not cached is read on its own.
+DIRECT_READ = 1 << 20
+
+Bases = npt.NDArray[np.uint8]
+
+
+class Genome:
+    """A reference sequence: contigs in file order, and their upper-case bases.
+
+    Safe to use from several threads. Make one with `Genome.open`.
+
+    Attributes
+    ----------
+    name : the file's name without its folder and its .fa, .fasta, .fna and .gz endings
+    contigs : contig names in file order
+    lengths : bases of each contig
+    """
+
+    def __init__(
+        self, name: str, lengths: Mapping[str, int], fetch: Callable[[str, int, int], Bases]
+    ) -> None:
+        self.name = name
+        self.contigs = tuple(lengths)
+        self.lengths = dict(lengths)
+        self._fetch = fetch
+        self._cache: OrderedDict[str, Bases] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def __repr__(self) -> str:
+        return f"Genome({self.name!r}, {len(self.contigs)} contigs)"
+
+    @classmethod
+    def open(cls, path: Path | str) -> "Genome":
+        """Open a FASTA file: plain, bgzip, or plain gzip (held in memory).
+
+        An index (`.fai`, for bgzip `.gzi` too) is used if it is there and not older than the
+        file; otherwise it is written beside the file, or, where that folder cannot be written
+        to, in the user's cache folder.
+
+        Raises
+        ------
+        MelismaError
+            The file is missing, empty, truncated or no FASTA, names a contig twice, or is plain
+            gzip of more than 2 GB of text.
+        """
+        path = Path(path)
+        name = re.sub(r"(\.(fa|fasta|fna))?(\.(gz|bgz|bgzf))?$", "", path.name, flags=re.I)
+        return cls(name, *_fasta.open_fasta(path))
+
+    def bases(self, contig: str, start: int = 0, end: int | None = None) -> Bases:
+        """The bases of a stretch, 0-based and half open, as upper-case ASCII codes.
+
+        Returns
+        -------
+        uint8 (end - start,), read-only
+
+        Raises
+        ------
+        MelismaError
+            The contig is not in the genome, or the stretch does not lie within it.
+        """
+        length = self._length(contig)
+        end = length if end is None else end
+        if not 0 <= start <= end <= length:
+            raise MelismaError(
+                f"{contig}:{start}-{end} does not lie within {contig} of genome {self.name}, which "
+                f"has {length:,} bases: is this the right genome build?"
+            )
+        with self._lock:
+            whole = self._cache.get(contig)
+            if whole is None:
+                if end - start < min(DIRECT_READ, length):
+                    return self._fetch(contig, start, end)
+                whole = self._fetch(contig, 0, length)
+                self._cache[contig] = whole
+            self._cache.move_to_end(contig)
+            while len(self._cache) > CACHED_CONTIGS:
+                self._cache.popitem(last=False)
+        return whole[start:end]
+
+    def _length(self, contig: str) -> int:
+        if contig in self.lengths:
+            return self.lengths[contig]
+        other = contig.removeprefix("chr") if contig.startswith("chr") else f"chr{contig}"
+        if other in self.lengths:
+            remedy = f"it has {other!r}: rename the contigs of one of the two files"
+        else:
+            remedy = f"it has {', '.join(self.contigs[:5])}: give the genome the calls were made on"
+        raise MelismaError(f"Genome {self.name} has no contig {contig!r}; {remedy}.")
+
+
+def contexts(
+    bases: Bases, position: npt.NDArray[np.integer[Any]], strand: npt.NDArray[np.int8]
+) -> npt.NDArray[np.int8]:
+    """The sequence context of cytosines, from one contig's bases.
+
+    Parameters
+    ----------
+    bases : uint8 (length,), upper-case ASCII codes
+    position : integers (n,), 0-based
+    strand : int8 (n,), +1, -1, or 0: taken from the base (C is +, G is -)
+
+    Returns
+    -------
+    int8 (n,), index into `methylome.CONTEXTS`; "unknown" where the base is no cytosine on that
+    strand, or an end of the contig or an N leaves the context open
+
+    Examples
+    --------
+    >>> bases = np.frombuffer(b"ACGCAGCTT", np.uint8)
+    >>> contexts(bases, np.array([1, 2, 3, 6, 0]), np.array([1, -1, 1, 1, 1], np.int8)).tolist()
+    [0, 0, 1, 2, 3]
+    """
+    return _genome_kernels.contexts(bases, position, strand)
+
+
+def strand_of_base(
+    bases: Bases, position: npt.NDArray[np.integer[Any]], base: str = "C"
+) -> npt.NDArray[np.int8]:
+    """Which strand carries the modifiable base at each position.
+
+    Parameters
+    ----------
+    bases : uint8 (length,), upper-case ASCII codes
+    position : integers (n,), 0-based
+    base : the base that is modified: C, or A for 6mA
+
+    Returns
+    -------
+    int8 (n,): +1 where the position holds `base`, -1 where it holds its complement, else 0
+
+    Examples
+    --------
+    >>> strand_of_base(np.frombuffer(b"ACGT", np.uint8), np.arange(4)).tolist()
+    [0, 1, -1, 0]
+    """
+    return _genome_kernels.strands(bases, position, ord(base))
