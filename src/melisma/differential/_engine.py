@@ -66,25 +66,43 @@ class Engine:
 
     def variance(self, fit: SiteFit) -> Floats:
         """Moderated dispersion of each site."""
-        return moderate(fit.residual, fit.df, self.prior)
+        return moderate(fit.residual, fit.df.astype(np.float64), self.prior)
 
     def effects(self, methylated: Counts, coverage: Counts) -> tuple[Floats, ...]:
         """delta, mean, high, low, inverse of `_kernels.effects`."""
         side = self.comparison.side
         sides = np.zeros(self.comparison.n_units, np.int8) if side is None else side
-        common = (self.comparison.reduced, self.comparison.exposure, sides, *self.dispersion)
-        return _in_threads(lambda m, n: _kernels.effects(m, n, *common), methylated, coverage)
+
+        def kernel(m: Counts, n: Counts) -> Any:
+            return _kernels.effects(
+                m, n, self.comparison.reduced, self.comparison.exposure, sides,
+                self.dispersion.knots, self.dispersion.rho,
+            )  # fmt: skip
+
+        return _in_threads(kernel, methylated, coverage)
 
     def relabelled(
         self, methylated: Counts, coverage: Counts, exposures: Floats, keep: npt.NDArray[np.bool_]
     ) -> tuple[Floats, Floats, Floats]:
         """z, a (relabellings, sites) and df (sites,) of `_kernels.relabelled_scores`."""
-        common = (self.comparison.reduced, self.group, self.n_groups, exposures, *self.dispersion)
-        z, a, df = _in_threads(
-            lambda m, n, k: _kernels.relabelled_scores(m, n, *common, *self.prior, k),
-            methylated, coverage, keep, axis=(1, 1, 0),
-        )  # fmt: skip
+
+        def kernel(m: Counts, n: Counts, k: npt.NDArray[np.bool_]) -> Any:
+            return _kernels.relabelled_scores(
+                m, n, self.comparison.reduced, self.group, self.n_groups, exposures,
+                self.dispersion.knots, self.dispersion.rho, self.prior.df, self.prior.scale, k,
+            )  # fmt: skip
+
+        z, a, df = _in_threads(kernel, methylated, coverage, keep, axis=(1, 1, 0))
         return z, a, df
+
+    def residuals(
+        self, methylated: Counts, coverage: Counts, keep: npt.NDArray[np.bool_]
+    ) -> Floats:
+        """Whitened full-model residuals, (sites, units), rows of unit length or zero."""
+        return _kernels.residual_rows(
+            methylated, coverage, self.comparison.reduced, self.group, self.n_groups,
+            self.comparison.exposure, self.dispersion.knots, self.dispersion.rho, keep,
+        )  # fmt: skip
 
 
 def testable(fit: SiteFit) -> npt.NDArray[np.bool_]:
@@ -152,11 +170,14 @@ def _groups(reduced: Floats) -> tuple[npt.NDArray[np.int64], int]:
 
 
 def _fit(engine: Engine, methylated: Counts, coverage: Counts, dispersion: Dispersion) -> SiteFit:
-    comparison = engine.comparison
-    common = (comparison.reduced, engine.group, engine.n_groups, comparison.exposure, *dispersion)
-    return SiteFit(
-        *_in_threads(lambda m, n: _kernels.fit_sites(m, n, *common), methylated, coverage)
-    )
+
+    def kernel(m: Counts, n: Counts) -> Any:
+        return _kernels.fit_sites(
+            m, n, engine.comparison.reduced, engine.group, engine.n_groups,
+            engine.comparison.exposure, dispersion.knots, dispersion.rho,
+        )  # fmt: skip
+
+    return SiteFit(*_in_threads(kernel, methylated, coverage))
 
 
 def _in_threads(

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-Floats = npt.NDArray[np.floating[Any]]
+# float64 throughout, but for the relabelled statistics, which are float32.
+Floats = npt.NDArray[Any]
 
 # Fitted means closer than this to 0 or 1 are on the boundary.
 _EDGE = 1e-6
@@ -369,3 +370,35 @@ def effects(methylated, coverage, reduced, exposure, side, knots, rhos):
             high[i] *= kept
             low[i] *= kept
     return delta, mean, high, low, inverse
+
+
+@njit(cache=True, nogil=True)
+def residual_rows(methylated, coverage, reduced, group, n_groups, exposure, knots, rhos, keep):
+    """Whitened residuals of the full model, (sites, units), each row of unit length or zero."""
+    sites, units = coverage.shape
+    rows = np.zeros((sites, units))
+    mu, y, n, scale = np.zeros(units), np.zeros(units), np.zeros(units), np.zeros(units)
+    error, direction = np.zeros(units), np.zeros(units)
+    basis = np.zeros((units, reduced.shape[1] + 1))
+    sums, weights = np.zeros(n_groups), np.zeros(n_groups)
+    for i in range(sites):
+        if not keep[i]:
+            continue
+        reads = 0
+        marked = 0
+        for j in range(units):
+            reads += coverage[i, j]
+            marked += methylated[i, j]
+        rho = _interpolate(marked / reads, knots, rhos)
+        rank, _ = _whiten(
+            methylated[i], coverage[i], rho, reduced, group, mu, y, n, scale, basis, error,
+            sums, weights,
+        )  # fmt: skip
+        u, v = _score(exposure, scale, error, basis, rank, direction)
+        norm = 0.0
+        for j in range(units):
+            rows[i, j] = error[j] - (u / v * direction[j] if v > 0.0 else 0.0)
+            norm += rows[i, j] ** 2
+        for j in range(units):
+            rows[i, j] = rows[i, j] / np.sqrt(norm) if norm > 1e-12 else 0.0
+    return rows

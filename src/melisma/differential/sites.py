@@ -109,16 +109,14 @@ def _test_block(engine: Engine, block: Block) -> dict[str, Any]:
     df = fit.df + engine.prior.df
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(tested, fit.score / np.sqrt(fit.information * variance), np.nan)
-    delta, mean, high, low, inverse = engine.effects(methylated, coverage)
-    ci_low, ci_high = _interval(
-        delta, mean, (high, low), inverse, np.where(tested, variance, np.nan), df
-    )
+    effects = engine.effects(methylated, coverage)
+    ci_low, ci_high = mover_interval(effects, np.where(tested, variance, np.nan), df)
     return {
         "contig": block.contig,
         "position": block.position,
         "strand": block.strand,
         "context": block.context,
-        "delta_beta": delta,
+        "delta_beta": effects[0],
         "ci_low": ci_low,
         "ci_high": ci_high,
         "statistic": t,
@@ -138,20 +136,22 @@ def two_sided(t: Floats, df: Floats) -> Floats:
     return 2.0 * stdtr(np.minimum(df, 1e10), -np.abs(t))
 
 
-def _interval(
-    delta: Floats,
-    mean: Floats,
-    reads: tuple[Floats, Floats],
-    inverse: Floats,
-    dispersion: Floats,
-    df: Floats,
+def mover_interval(
+    effects: tuple[Floats, ...], dispersion: Floats, df: Floats
 ) -> tuple[Floats, Floats]:
     """MOVER interval of a difference from Wilson intervals at effective reads a side.
 
-    For a coefficient, which has no sides, the usual t interval.
+    Parameters
+    ----------
+    effects : delta, mean, high, low, inverse of `Engine.effects`, each (sites,)
+    dispersion, df : (sites,) variance over its model, and its degrees of freedom
+
+    Returns
+    -------
+    ci_low, ci_high; for a coefficient, which has no sides, the usual t interval.
     """
+    delta, mean, high, low, inverse = effects
     quantile = stdtrit(np.minimum(df, 1e10), 0.5 + CONFIDENCE / 2)
-    high, low = reads
     with np.errstate(divide="ignore", invalid="ignore"):
         if not (high > 0).any():
             return _wald(delta, inverse, dispersion, quantile)

@@ -1,0 +1,234 @@
+"""Numba kernels of the region search: smoothing, candidates, boundaries, statistics."""
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def normal_scores(t, df, scale, out):
+    """t statistics to normal scores over a stratum's scale, in place of `out`.
+
+    Wallace's (1959) transformation, right to 0.01 in the score for df >= 3.
+    """
+    b, sites = t.shape
+    for i in range(sites):
+        d = df[i]
+        if d <= 0.0:
+            for r in range(b):
+                out[r, i] = 0.0
+            continue
+        factor = (8.0 * d + 1.0) / (8.0 * d + 3.0) if np.isfinite(d) else 1.0
+        for r in range(b):
+            x = t[r, i]
+            if np.isfinite(d):
+                score = factor * np.sqrt(d * np.log1p(x * x / d))
+                x = score if x >= 0 else -score
+            out[r, i] = x / scale[i]
+
+
+@njit(cache=True, nogil=True)
+def kernel_weights(position, weight, half, ceiling, length, first, last, norm):
+    """The window of each site and the standard deviation of its smoothed score.
+
+    position, weight : (sites,) sorted positions; weight 0 leaves a site out
+    half : the tricube kernel's half width in bases
+    ceiling, length : correlation of the scores of two sites d apart, ceiling * exp(-d / length)
+    first, last, norm : (sites,) filled: window [first, last), standard deviation
+    """
+    sites = len(position)
+    lo = 0
+    hi = 0
+    for i in range(sites):
+        while position[i] - position[lo] > half:
+            lo += 1
+        hi = max(hi, i + 1)
+        while hi < sites and position[hi] - position[i] <= half:
+            hi += 1
+        first[i] = lo
+        last[i] = hi
+        own = 0.0
+        cross = 0.0
+        carried = 0.0
+        for k in range(lo, hi):
+            w = weight[k] * _tricube(position[k] - position[i], half)
+            if k > lo:
+                carried *= np.exp(-(position[k] - position[k - 1]) / length)
+            own += w * w
+            cross += w * carried
+            carried += w
+        norm[i] = np.sqrt(own + 2.0 * ceiling * cross)
+
+
+@njit(cache=True, nogil=True)
+def _tricube(distance, half):
+    u = abs(distance) / (half + 1.0)
+    return (1.0 - u * u * u) ** 3
+
+
+@njit(cache=True, nogil=True)
+def find_segments(
+    score, root, position, weight, half, first, last, norm, ceiling, length,
+    threshold, max_gap, min_sites,
+):  # fmt: skip
+    """Candidate regions of one labelling.
+
+    Parameters
+    ----------
+    score : (sites,) normal scores, signed
+    root : (sites,) square root of the information, in units of the moderated variance
+    weight, half, first, last, norm : of `kernel_weights`
+    threshold : on the absolute smoothed score; max_gap in bases; min_sites in a region
+
+    Returns
+    -------
+    start, end (half open site indices), statistic (signed), as equally long arrays
+    """
+    sites = len(position)
+    smooth = np.zeros(sites)
+    for i in range(sites):
+        total = 0.0
+        for k in range(first[i], last[i]):
+            total += weight[k] * _tricube(position[k] - position[i], half) * score[k]
+        smooth[i] = total / norm[i] if norm[i] > 0.0 else 0.0
+    starts = []
+    ends = []
+    statistics = []
+    i = 0
+    while i < sites:
+        if abs(smooth[i]) <= threshold:
+            i += 1
+            continue
+        sign = 1.0 if smooth[i] > 0 else -1.0
+        j = i + 1
+        while (
+            j < sites and smooth[j] * sign > threshold and position[j] - position[j - 1] <= max_gap
+        ):
+            j += 1
+        floor = ends[-1] if len(ends) else 0
+        start, end = _refine(score, root, position, max(i, floor), j, sign, max_gap, floor)
+        tested = 0
+        for k in range(start, end):
+            tested += weight[k] > 0.0
+        if tested >= min_sites:
+            starts.append(start)
+            ends.append(end)
+            statistics.append(_statistic(score, root, position, start, end, ceiling, length))
+            i = max(j, end)
+        else:
+            i = j
+    n = len(starts)
+    out_start = np.empty(n, dtype=np.int64)
+    out_end = np.empty(n, dtype=np.int64)
+    out_statistic = np.empty(n)
+    for k in range(n):
+        out_start[k] = starts[k]
+        out_end[k] = ends[k]
+        out_statistic[k] = statistics[k]
+    return out_start, out_end, out_statistic
+
+
+@njit(cache=True, nogil=True)
+def _refine(score, root, position, start, end, sign, max_gap, floor):
+    """The stretch with the largest log-likelihood ratio of a common effect against none.
+
+    With effect g, a site adds sign * g * score * root - g^2 root^2 / 2; g is estimated from the
+    candidate, and the best stretch is searched in the candidate with half its length on either
+    side, twice; regions do not reach below the site `floor`, where the last one ended.
+    """
+    sites = len(score)
+    for _ in range(2):
+        u = 0.0
+        v = 0.0
+        for k in range(start, end):
+            u += score[k] * root[k]
+            v += root[k] * root[k]
+        if v == 0.0 or u * sign <= 0.0:
+            break
+        effect = abs(u) / v
+        reach = max((end - start) // 2, 2)
+        lo = start
+        while lo > floor and start - lo < reach and position[lo] - position[lo - 1] <= max_gap:
+            lo -= 1
+        hi = end
+        while hi < sites and hi - end < reach and position[hi] - position[hi - 1] <= max_gap:
+            hi += 1
+        best = 0.0
+        total = 0.0
+        begin = lo
+        best_start = start
+        best_end = end
+        for k in range(lo, hi):
+            if root[k] == 0.0:
+                continue
+            total += sign * score[k] * root[k] - 0.5 * effect * root[k] * root[k]
+            if total <= 0.0:
+                total = 0.0
+                begin = k + 1
+            elif total > best:
+                best = total
+                best_start = begin
+                best_end = k + 1
+        if best <= 0.0 or (best_start == start and best_end == end):
+            break
+        start = best_start
+        end = best_end
+    while start < end and root[start] == 0.0:
+        start += 1
+    while end > start and root[end - 1] == 0.0:
+        end -= 1
+    return start, end
+
+
+@njit(cache=True, nogil=True)
+def _statistic(score, root, position, start, end, ceiling, length):
+    """Information-weighted sum of scores over its standard deviation under the null."""
+    total = 0.0
+    own = 0.0
+    cross = 0.0
+    carried = 0.0
+    for k in range(start, end):
+        if k > start:
+            carried *= np.exp(-(position[k] - position[k - 1]) / length)
+        total += root[k] * score[k]
+        own += root[k] * root[k]
+        cross += root[k] * carried
+        carried += root[k]
+    variance = own + 2.0 * ceiling * cross
+    return total / np.sqrt(variance) if variance > 0.0 else 0.0
+
+
+@njit(cache=True, nogil=True)
+def residual_correlation(residual, position, edges, neighbours):
+    """Sums of products and counts of pairs of sites, by distance.
+
+    residual : (sites, units) rows of unit length, or zero
+    edges : (k + 1,) bin edges in bases
+    neighbours : how many following sites each site is paired with
+
+    Returns
+    -------
+    sums, pairs, each (k,)
+    """
+    sites, units = residual.shape
+    bins = len(edges) - 1
+    sums = np.zeros(bins)
+    pairs = np.zeros(bins)
+    for i in range(sites):
+        for k in range(i + 1, min(i + 1 + neighbours, sites)):
+            distance = position[k] - position[i]
+            if distance >= edges[-1]:
+                break
+            where = np.searchsorted(edges, distance, side="right") - 1
+            if where < 0:
+                continue
+            dot = 0.0
+            norms = 0.0
+            norms_k = 0.0
+            for j in range(units):
+                dot += residual[i, j] * residual[k, j]
+                norms += residual[i, j] * residual[i, j]
+                norms_k += residual[k, j] * residual[k, j]
+            if norms > 0.0 and norms_k > 0.0:
+                sums[where] += dot
+                pairs[where] += 1.0
+    return sums, pairs

@@ -1,0 +1,97 @@
+"""What the site tests say of relabelled data: the calibration that stands beside every p-value."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import xarray as xr
+
+from melisma.differential._engine import Engine, testable
+from melisma.differential._kernels import Floats
+from melisma.differential._relabel import count_distinct, draw_relabellings
+from melisma.differential._search import stretches
+from melisma.differential.sites import benjamini_hochberg, inflation, two_sided
+
+# Above this, evenly spaced stretches of the genome stand for all of it.
+_MOST_SITES = 1_000_000
+_GRID = 200
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Site tests on relabelled data.
+
+    `site_calls` and `inflations` have an entry a relabelling; `quantiles` has the columns
+    expected (uniform quantile), observed_low and observed_high (5% and 95% of the relabelled
+    p-values at that quantile), median. `sites` is the number of sites a relabelling.
+    """
+
+    relabellings: int
+    distinct: int
+    sites: int
+    site_calls: tuple[int, ...]
+    inflations: tuple[float, ...]
+    quantiles: pl.DataFrame
+
+
+def calibrate(
+    methylome: xr.Dataset,
+    engine: Engine,
+    *,
+    q: float = 0.05,
+    relabellings: int = 20,
+    seed: int = 1,
+) -> Calibration:
+    """How many sites the same test calls when the exposure is moved among the samples.
+
+    Parameters
+    ----------
+    methylome : of one mark, over the engine's samples
+    engine : of a `SiteTests`
+    q : the false discovery rate of a call
+    relabellings : at most this many; fewer where fewer exist
+    seed : of their choice
+
+    Returns
+    -------
+    Calibration; a true effect stays in the data and widens the residuals, so that calls on
+    relabelled data are few where the test holds its size, and not exactly q.
+    """
+    distinct = count_distinct(engine.comparison)
+    drawn = draw_relabellings(engine.comparison, min(relabellings, distinct - 1), seed)
+    p = _relabelled_p(methylome, engine, drawn)
+    rows = [row[~np.isnan(row)] for row in p]
+    expected = np.geomspace(1.0 / max(p.shape[1], 2), 1.0, _GRID)
+    if rows and p.shape[1]:
+        observed = np.stack([np.quantile(row, expected) for row in rows])
+    else:
+        observed = np.full((1, _GRID), np.nan)
+    return Calibration(
+        relabellings=len(drawn),
+        distinct=distinct,
+        sites=p.shape[1],
+        site_calls=tuple(int((benjamini_hochberg(row) < q).sum()) for row in rows),
+        inflations=tuple(inflation(row) for row in rows),
+        quantiles=pl.DataFrame(
+            {
+                "expected": expected,
+                "observed_low": np.quantile(observed, 0.05, axis=0),
+                "median": np.median(observed, axis=0),
+                "observed_high": np.quantile(observed, 0.95, axis=0),
+            }
+        ),
+    )
+
+
+def _relabelled_p(methylome: xr.Dataset, engine: Engine, drawn: Floats) -> Floats:
+    """p-values of relabelled data, (relabellings, tested sites)."""
+    every = max(1, methylome.sizes["site"] // _MOST_SITES)
+    parts = [np.zeros((len(drawn), 0))]
+    for k, stretch in enumerate(stretches(methylome, engine)):
+        if k % every or not len(drawn):
+            continue
+        keep = testable(engine.fit(stretch.methylated, stretch.coverage))
+        t, _, df = engine.relabelled(stretch.methylated, stretch.coverage, drawn, keep)
+        t, df = t[:, keep], df[keep]
+        parts.append(two_sided(t.astype(np.float64), np.broadcast_to(df, t.shape)))
+    return np.concatenate(parts, axis=1)
