@@ -471,7 +471,9 @@ def open_methylome(path: Path | str, *, chunks: Any = None) -> xr.Dataset:
             f"{SCHEMA_VERSION}: install a newer melisma."
         )
     opened = xr.open_zarr(path, group=root["generation"], consolidated=False, chunks=chunks)
-    return validate(opened)
+    # Zarr does not tell a sample-sheet column from a variable; their dimensions do.
+    sheet = [name for name, array in opened.data_vars.items() if array.dims == ("sample",)]
+    return validate(opened.set_coords(sheet))
 
 
 def select(
