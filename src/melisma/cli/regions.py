@@ -1,6 +1,62 @@
-"""`melisma regions`."""
+"""`melisma regions`: where neighbouring sites differ together."""
+
+from typing import Annotated
+
+import typer
+
+from melisma.cli._options import Block, Contrast, Formula, Level, MarkOption, Output, Store
 
 
-def regions() -> None:
-    """Not written yet."""
-    raise SystemExit(1)
+def regions(
+    store: Store,
+    formula: Formula,
+    contrast: Contrast,
+    block: Block = None,
+    mark: MarkOption = None,
+    q: Level = 0.05,
+    relabellings: Annotated[
+        int | None, typer.Option(min=1, help="Relabelled data sets; default 200, fewer on genomes.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the relabellings' choice.")] = 1,
+    out: Output = None,
+) -> None:
+    """Find regions that differ along a contrast, against relabelled data.
+
+    Example: `melisma regions melisma-demo/study.zarr -f "~ cell + disease" -c
+    "cell[activated_naive] - cell[resting_naive]" -o regions.bed`
+    """
+    from melisma.cli._tables import check_output, write_table
+    from melisma.cli._terminal import show_table, terminal
+    from melisma.cli.sites import show_notes
+    from melisma.differential import find_regions
+    from melisma.study import open_with_design
+
+    check_output(out, (".tsv", ".parquet", ".bed"))
+    with terminal():
+        methylome, design = open_with_design(store, formula, block)
+        result = find_regions(
+            methylome, design, contrast, mark=mark, q=q, relabellings=relabellings, seed=seed
+        )
+    called = result.significant()
+    null = sum(result.called_by_relabelling) / max(len(result.called_by_relabelling), 1)
+    show_table(
+        f"{result.comparison.contrast.name}: {len(called):,} of {len(result.table):,} candidate "
+        f"regions at q < {q:g} ({result.relabellings} relabellings of {result.distinct:,}; "
+        f"{null:.2f} calls a relabelling at the same cut)",
+        ("region", "sites", "delta_beta", "95% interval", "p", "q", "p_family"),
+        [
+            (
+                row["region"],
+                row["sites"],
+                f"{row['delta_beta']:+.3f}",
+                f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}",
+                f"{row['p']:.1e}",
+                f"{row['q']:.2g}",
+                "–" if row["p_family"] is None else f"{row['p_family']:.2g}",
+            )
+            for row in called.head(10).iter_rows(named=True)
+        ],
+    )
+    show_notes(result.comparison.notes)
+    if out is not None:
+        write_table(out, called if out.suffix == ".bed" else result.table)

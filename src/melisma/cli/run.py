@@ -1,6 +1,38 @@
-"""`melisma run`."""
+"""`melisma run`: the main job, from calls to report."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from melisma.study import Run
 
 
-def run() -> None:
-    """Not written yet."""
-    raise SystemExit(1)
+def run(
+    study: Annotated[Path, typer.Argument(help="A study.toml.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="The folder to fill; default melisma-out.")
+    ] = None,
+) -> None:
+    """Run a study: ingest, quality, tests, regions, report.
+
+    Steps whose inputs and parameters have not changed are skipped.
+
+    Example: `melisma run study.toml --out results`
+    """
+    from melisma.cli._terminal import terminal
+    from melisma.study import run_study
+
+    with terminal():
+        result = run_study(study, out)
+    show_run(result)
+
+
+def show_run(result: "Run") -> None:
+    """Say what was computed and where the report is."""
+    if result.skipped:
+        typer.echo(f"Up to date: {', '.join(result.skipped)}.")
+    if result.done:
+        typer.echo(f"Computed: {', '.join(result.done)}.")
+    typer.echo(f"Report: {result.report}")

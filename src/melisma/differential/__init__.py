@@ -1,16 +1,19 @@
 """Which marks follow an exposure: sites and regions, with statistics that hold."""
 
 from melisma.differential._search import Search
+from melisma.differential.calibration import Calibration, calibrate
 from melisma.differential.regions import RegionTests, find_regions
 from melisma.differential.simulate import Noise, Simulation, simulate
 from melisma.differential.sites import SiteTests, site_tests
 
 __all__ = [
+    "Calibration",
     "Noise",
     "RegionTests",
     "Search",
     "Simulation",
     "SiteTests",
+    "calibrate",
     "find_regions",
     "simulate",
     "site_tests",

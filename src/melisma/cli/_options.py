@@ -1,0 +1,36 @@
+"""Options that several verbs take, defined once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Store = Annotated[
+    Path, typer.Argument(help="A store made by `melisma ingest`.", show_default=False)
+]
+Formula = Annotated[
+    str, typer.Option("--formula", "-f", help='The model, such as "~ cell + disease".')
+]
+Contrast = Annotated[
+    str,
+    typer.Option(
+        "--contrast",
+        "-c",
+        help='"cell[b] - cell[a]", a factor of two levels, or a coefficient such as "age".',
+    ),
+]
+Block = Annotated[
+    str | None,
+    typer.Option(
+        help="A column of pairs, twins, families or donors; or `identity`: the people that the "
+        "calls themselves tell apart."
+    ),
+]
+MarkOption = Annotated[
+    str | None, typer.Option("--mark", help="Which mark, if the store has several: 5mC, 5hmC, 6mA.")
+]
+Level = Annotated[float, typer.Option("--q", min=0.0, max=1.0, help="False discovery rate.")]
+Output = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Write the table here: .tsv, .parquet or, regions, .bed."),
+]

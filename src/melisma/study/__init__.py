@@ -1,0 +1,6 @@
+"""The main job: a study.toml in, a folder with store, tables, report and record out."""
+
+from melisma.study._config import StudyConfig, read_study
+from melisma.study._run import Run, open_with_design, run_study
+
+__all__ = ["Run", "StudyConfig", "open_with_design", "read_study", "run_study"]

@@ -1,0 +1,145 @@
+"""study.toml, checked before anything is computed."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from melisma.errors import MelismaError
+
+IDENTITY = "identity"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputSection(_Section):
+    """`[input]`: the sample sheet and, where there is one, the genome's FASTA."""
+
+    samples: Path
+    genome: Path | None = None
+
+
+class IngestSection(_Section):
+    """`[ingest]`: as the options of `melisma ingest`."""
+
+    merge_strands: bool = False
+    mark: str | None = None
+
+
+class DesignSection(_Section):
+    """`[design]`, or several `[[design]]`: a formula, its contrasts and blocks.
+
+    `block` is a column of the sample sheet, or "identity": the people that the identity check
+    finds from the calls.
+    """
+
+    name: str = ""
+    formula: str
+    contrasts: tuple[str, ...] = Field(min_length=1)
+    block: str | None = None
+
+
+class SitesSection(_Section):
+    """`[sites]`: the false discovery rate at which sites are called."""
+
+    q: float = Field(default=0.05, gt=0, lt=1)
+
+
+class RegionsSection(_Section):
+    """`[regions]`: the false discovery rate, the relabellings and their seed."""
+
+    q: float = Field(default=0.05, gt=0, lt=1)
+    relabellings: int | None = Field(default=None, ge=1)
+    seed: int = 1
+
+
+class OutputSection(_Section):
+    """`[output]`: the folder that `melisma run` fills; relative to the study."""
+
+    folder: Path | None = None
+
+
+class StudyConfig(_Section):
+    """A study, as its TOML file says it."""
+
+    title: str = "Study"
+    input: InputSection
+    ingest: IngestSection = IngestSection()
+    design: tuple[DesignSection, ...] = Field(min_length=1)
+    sites: SitesSection = SitesSection()
+    regions: RegionsSection = RegionsSection()
+    output: OutputSection = OutputSection()
+
+    @field_validator("design", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _distinct_names(self) -> "StudyConfig":
+        names = [design.name for design in self.design]
+        if len(names) > 1 and (len(set(names)) < len(names) or "" in names):
+            raise ValueError("several designs need a `name` each, all different")
+        return self
+
+
+def read_study(path: Path | str) -> StudyConfig:
+    """Read and check a study.toml; its paths become absolute.
+
+    Raises
+    ------
+    MelismaError
+        The file is missing or not TOML, or a key is unknown, missing or of the wrong kind.
+    """
+    path = Path(path)
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MelismaError(f"There is no study file at {path}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise MelismaError(f"{path} is not a TOML file: {error}.") from None
+    try:
+        study = StudyConfig.model_validate(raw)
+    except ValidationError as error:
+        raise MelismaError(_sentence(path, error)) from None
+    folder = path.resolve().parent
+    absolute = study.input.model_copy(
+        update={
+            "samples": folder / study.input.samples,
+            "genome": study.input.genome and folder / study.input.genome,
+        }
+    )
+    output = study.output.model_copy(
+        update={"folder": study.output.folder and folder / study.output.folder}
+    )
+    return study.model_copy(update={"input": absolute, "output": output})
+
+
+def _sentence(path: Path, error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        section = first["loc"][:-1]
+        known = _known_keys(tuple(str(part) for part in section))
+        return f"{path}: {place} is not a key of a study; known here are {', '.join(known)}."
+    if first["type"] == "missing":
+        return f"{path}: {place} is missing."
+    message = re.sub(r"^Value error, ", "", first["msg"])
+    return f"{path}: {place or 'the study'}: {message[0].lower() + message[1:]}."
+
+
+def _known_keys(section: tuple[str, ...]) -> list[str]:
+    sections: dict[str, type[_Section]] = {
+        "input": InputSection,
+        "ingest": IngestSection,
+        "design": DesignSection,
+        "sites": SitesSection,
+        "regions": RegionsSection,
+        "output": OutputSection,
+    }
+    model = sections[section[0]] if section else StudyConfig
+    return list(model.model_fields)

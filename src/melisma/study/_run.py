@@ -1,0 +1,264 @@
+"""The steps of a study: ingest, quality, one step a contrast, report."""
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import xarray as xr
+
+from melisma import __version__, progress
+from melisma.calls import ingest
+from melisma.design import Design, compare, make_contrasts, make_design, read_sheet
+from melisma.errors import MelismaError
+from melisma.methylome import open_methylome, parse_mark, sample_sheet
+from melisma.quality import check_quality
+from melisma.report import write_report
+from melisma.study._analysis import analyse, slug
+from melisma.study._config import IDENTITY, DesignSection, StudyConfig, read_study
+from melisma.study._folder import RunFolder, digest, file_record
+
+STORE = "study.zarr"
+REPORT = "report.html"
+_PACKAGES = ("numpy", "scipy", "polars", "xarray", "zarr", "numba", "formulaic", "pysam", "plotly")
+_QUALITY_TABLES = (
+    "qc_samples", "qc_levels", "qc_coverage", "qc_correlation", "identity_pairs",
+    "identity_distance",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run's results lie, and which steps were computed and which were up to date."""
+
+    folder: Path
+    report: Path
+    done: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+
+def run_study(
+    study: StudyConfig | Path | str, out: Path | str | None = None, *, notices: Sequence[str] = ()
+) -> Run:
+    """From calls to report: every step of a study, into one folder.
+
+    Parameters
+    ----------
+    study : a study.toml, or what `read_study` made of it
+    out : the folder; default the study's `[output] folder`, else `melisma-out`
+    notices : where the data come from and under which licence, Markdown, shown in the report
+
+    Returns
+    -------
+    Run. Steps whose inputs and parameters have not changed are skipped; interrupted work is
+    resumed from `<out>.part`.
+
+    Raises
+    ------
+    MelismaError
+        The input is bad; nothing is left behind.
+    """
+    config = study if isinstance(study, StudyConfig) else read_study(study)
+    sheet = read_sheet(config.input.samples)
+    _check_designs(config, sheet)
+    final = Path(out or config.output.folder or "melisma-out")
+    folder = RunFolder(final)
+    try:
+        return _run(config, sheet, folder, tuple(notices))
+    except MelismaError:
+        folder.discard()
+        raise
+
+
+def _check_designs(config: StudyConfig, sheet: pl.DataFrame) -> None:
+    """Refuse designs that cannot be estimated before anything is read."""
+    for section in config.design:
+        block = None if section.block == IDENTITY else section.block
+        design = make_design(sheet, section.formula, block=block)
+        for text in section.contrasts:
+            for contrast in make_contrasts(design, text):
+                compare(design, contrast)
+
+
+def _run(
+    config: StudyConfig, sheet: pl.DataFrame, folder: RunFolder, notices: tuple[str, ...]
+) -> Run:
+    inputs = _inputs(config, sheet, folder)
+    sources = {"inputs": [(i["path"], i["sha256"]) for i in inputs], "version": __version__}
+    ingested = {**sources, "ingest": config.ingest.model_dump()}
+    folder.step("ingest", ingested, [STORE], lambda: _ingest(config, sheet, folder))
+    methylome = open_methylome(folder.path / STORE)
+    quality = folder.step(
+        "qc",
+        ingested,
+        [f"tables/{name}.parquet" for name in _QUALITY_TABLES],
+        lambda: _quality(methylome, folder),
+    )
+    kept = {f"{name}.{kind}" for name in _QUALITY_TABLES for kind in ("parquet", "tsv")}
+    designs = []
+    for section in config.design:
+        design = _design(section, methylome, quality)
+        contrasts = []
+        for text in section.contrasts:
+            for contrast in make_contrasts(design, text):
+                stem = f"{section.name or 'design'}.{slug(contrast)}"
+                result = folder.step(
+                    stem,
+                    [ingested, section.model_dump(), design.block, *_parameters(config).values()],
+                    [f"tables/{stem}.sites.parquet"],
+                    _bound(analyse, methylome, design, contrast, config, folder, stem),
+                )
+                kept |= {f"{stem}.{name}" for name in result["tables"]}
+                contrasts.append(result["contrast"])
+        designs.append(_design_record(section, design, contrasts))
+    folder.remove_stale(kept)
+    record = _record(config, methylome, inputs, quality, designs, notices)
+    unchanged = not folder.done and (folder.path / REPORT).exists()
+    if unchanged and folder.before.get("created"):
+        record["created"] = folder.before["created"]
+    folder.write_record(record | {"steps": dict(folder.steps)})
+    folder.step(
+        "report",
+        digest({k: v for k, v in record.items() if k != "created"}),
+        [REPORT],
+        lambda: _report(folder),
+    )
+    folder.write_record(record | {"steps": dict(folder.steps)})
+    final = folder.finish()
+    return Run(final, final / REPORT, tuple(folder.done), tuple(folder.skipped))
+
+
+def _bound(
+    function: Callable[..., dict[str, Any]], *arguments: Any
+) -> Callable[[], dict[str, Any]]:
+    return lambda: function(*arguments)
+
+
+def _inputs(config: StudyConfig, sheet: pl.DataFrame, folder: RunFolder) -> list[dict[str, Any]]:
+    files = [config.input.samples, *map(Path, sheet["path"])]
+    if config.input.genome:
+        files.append(config.input.genome)
+    earlier = folder.before.get("inputs", [])
+    with progress.stage("Hashing inputs", len(files)) as advance:
+        records = []
+        for file in files:
+            if not file.is_file():
+                raise MelismaError(f"There is no file at {file}.")
+            records.append(file_record(file.resolve(), earlier))
+            advance(1)
+    return records
+
+
+def _ingest(config: StudyConfig, sheet: pl.DataFrame, folder: RunFolder) -> dict[str, Any]:
+    summary = ingest(
+        sheet,
+        folder.path / STORE,
+        genome=config.input.genome,
+        merge_strands=config.ingest.merge_strands,
+        mark=config.ingest.mark,
+        overwrite=True,
+    )
+    return {"samples": summary.samples, "sites": summary.sites}
+
+
+def _quality(methylome: xr.Dataset, folder: RunFolder) -> dict[str, Any]:
+    mark = None if len(methylome.attrs["marks"]) == 1 else methylome.attrs["marks"][0]
+    quality = check_quality(methylome, mark=mark)
+    for name, table in quality.tables().items():
+        folder.table(name, table)
+    return quality.summary()
+
+
+def _design(section: DesignSection, methylome: xr.Dataset, quality: Mapping[str, Any]) -> Design:
+    sheet = sample_sheet(methylome)
+    if section.block != IDENTITY:
+        return make_design(sheet, section.formula, block=section.block)
+    return make_design(with_identity(sheet, quality["identity"]), section.formula, block=IDENTITY)
+
+
+def with_identity(
+    sheet: Mapping[str, Sequence[Any]], identity: Mapping[str, Any]
+) -> dict[str, Sequence[Any]]:
+    """The sheet with a column of the people that the identity check found.
+
+    Raises
+    ------
+    MelismaError
+        The identity check could not tell the people apart.
+    """
+    if not identity["resolved"]:
+        raise MelismaError(
+            f"The block 'identity' needs people told apart from the calls: {identity['reason']} "
+            "Name a column of the sample sheet instead."
+        )
+    people = identity["people"]
+    return {**sheet, IDENTITY: [people[str(sample)] for sample in sheet["sample"]]}
+
+
+def _design_record(
+    section: DesignSection, design: Design, contrasts: list[dict[str, Any]]
+) -> dict[str, Any]:
+    return {
+        "name": section.name or "design",
+        "formula": design.formula,
+        "block": section.block,
+        "contrasts": contrasts,
+    }
+
+
+def _parameters(config: StudyConfig) -> dict[str, Any]:
+    return {"sites": config.sites.model_dump(), "regions": config.regions.model_dump()}
+
+
+def _record(
+    config: StudyConfig,
+    methylome: xr.Dataset,
+    inputs: list[dict[str, Any]],
+    quality: Mapping[str, Any],
+    designs: list[dict[str, Any]],
+    notices: tuple[str, ...],
+) -> dict[str, Any]:
+    genome = methylome.attrs.get("genome")
+    return {
+        "title": config.title,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "melisma": __version__,
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
+        "inputs": inputs,
+        "data_notices": list(notices),
+        "samples": methylome.sizes["sample"],
+        "sites": methylome.sizes["site"],
+        "mark": ", ".join(parse_mark(mark).name for mark in methylome.attrs["marks"]),
+        "genome": {"name": genome["name"]} if genome else None,
+        "qc": dict(quality),
+        "designs": designs,
+        "parameters": {"ingest": config.ingest.model_dump()} | _parameters(config),
+    }
+
+
+def _report(folder: RunFolder) -> dict[str, Any]:
+    write_report(folder.path)
+    return {}
+
+
+def open_with_design(
+    store: Path | str, formula: str, block: str | None
+) -> tuple[xr.Dataset, Design]:
+    """Open a store and build a design over it; `block` may be "identity".
+
+    Raises
+    ------
+    MelismaError
+        As `open_methylome`, `make_design` and `with_identity`.
+    """
+    methylome = open_methylome(store)
+    sheet: Mapping[str, Sequence[Any]] = sample_sheet(methylome)
+    if block == IDENTITY and IDENTITY not in sheet:
+        make_design(sheet, formula)
+        progress.note("Telling people apart from the calls.")
+        sheet = with_identity(sheet, check_quality(methylome).summary()["identity"])
+    return methylome, make_design(sheet, formula, block=block)
