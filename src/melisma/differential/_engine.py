@@ -32,6 +32,7 @@ from melisma.methylome import Block, blocks, chunk_sites
 MIN_MINOR_READS = 5
 # Dispersion and prior are learned from about this many sites, taken evenly along the genome.
 _LEARNING_SITES = 1_000_000
+_ENOUGH_SITES = 500
 
 Counts = npt.NDArray[np.integer[Any]]
 
@@ -105,7 +106,7 @@ class Engine:
         )  # fmt: skip
 
 
-def testable(fit: SiteFit) -> npt.NDArray[np.bool_]:
+def can_test(fit: SiteFit) -> npt.NDArray[np.bool_]:
     """Sites with enough minor reads and a residual degree of freedom."""
     return (fit.minor >= MIN_MINOR_READS) & (fit.information > 0) & (fit.df >= 1)
 
@@ -120,15 +121,9 @@ def build_engine(methylome: xr.Dataset, comparison: Comparison) -> Engine:
     """
     group, n_groups = _groups(comparison.reduced)
     engine = Engine(comparison, group, n_groups, NO_DISPERSION, Prior(np.inf, 1.0), 0)
-    counts: list[tuple[Counts, Counts]] = []
-    for block in _learning_blocks(methylome):
-        methylated, coverage = engine.pool(block.methylated), engine.pool(block.coverage)
-        enough = _well_populated(methylated, coverage)
-        counts.append((methylated[enough], coverage[enough]))
-    methylated = np.concatenate([m for m, _ in counts])
-    coverage = np.concatenate([n for _, n in counts])
+    methylated, coverage = _learning_counts(methylome, engine)
     binomial = engine.fit(methylated, coverage)
-    keep = testable(binomial)
+    keep = can_test(binomial)
     if not keep.any():
         raise MelismaError(
             "No site can be tested: none has at least 5 methylated and 5 unmethylated reads over "
@@ -136,7 +131,7 @@ def build_engine(methylome: xr.Dataset, comparison: Comparison) -> Engine:
         )
     dispersion = estimate_dispersion(binomial, keep)
     fit = _fit(engine, methylated, coverage, dispersion)
-    keep = testable(fit)
+    keep = can_test(fit)
     prior = estimate_prior(fit.residual[keep] / fit.df[keep], fit.df[keep].astype(float))
     return Engine(comparison, group, n_groups, dispersion, prior, int(keep.sum()))
 
@@ -150,15 +145,24 @@ def _learning_blocks(methylome: xr.Dataset) -> Iterator[Block]:
         yield from blocks(methylome.isel(site=slice(start, start + step)))
 
 
-def _well_populated(methylated: Counts, coverage: Counts) -> npt.NDArray[np.bool_]:
-    """Sites that teach dispersion: covered nearly everywhere, on average two minor reads a unit."""
-    units = coverage.shape[1]
-    reads = coverage.sum(axis=1, dtype=np.int64)
-    marked = methylated.sum(axis=1, dtype=np.int64)
-    minor = np.minimum(marked, reads - marked)
-    covered = (coverage > 0).sum(axis=1)
-    full = (covered >= np.ceil(0.9 * units)) & (minor >= 2 * units)
-    return full if full.sum() >= 500 else minor >= MIN_MINOR_READS
+def _learning_counts(methylome: xr.Dataset, engine: Engine) -> tuple[Counts, Counts]:
+    """Unit counts of the sites that teach dispersion: covered nearly everywhere, two minor reads
+    a unit on average; where these are too few, every site with enough reads to test."""
+    counts: list[tuple[Counts, Counts, npt.NDArray[np.bool_]]] = []
+    for block in _learning_blocks(methylome):
+        methylated, coverage = engine.pool(block.methylated), engine.pool(block.coverage)
+        units = coverage.shape[1]
+        reads = coverage.sum(axis=1, dtype=np.int64)
+        marked = methylated.sum(axis=1, dtype=np.int64)
+        minor = np.minimum(marked, reads - marked)
+        covered = (coverage > 0).sum(axis=1)
+        enough = minor >= MIN_MINOR_READS
+        well = (covered >= np.ceil(0.9 * units)) & (minor >= 2 * units)
+        counts.append((methylated[enough], coverage[enough], well[enough]))
+    methylated, coverage, well = (np.concatenate(column) for column in zip(*counts, strict=True))
+    if well.sum() >= _ENOUGH_SITES:
+        return methylated[well], coverage[well]
+    return methylated, coverage
 
 
 def _groups(reduced: Floats) -> tuple[npt.NDArray[np.int64], int]:

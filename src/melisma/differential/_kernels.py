@@ -19,8 +19,8 @@ Floats = npt.NDArray[Any]
 
 # Fitted means closer than this to 0 or 1 are on the boundary.
 _EDGE = 1e-6
-# A column whose residual norm falls below this share of its own norm is in the others' span.
-_ALIASED = 1e-7
+# A column whose squared residual norm falls below this share of its own is in the others' span.
+_ALIASED = 1e-12
 _MAX_STEPS = 25
 _CONVERGED = 1e-8
 

@@ -11,7 +11,7 @@ import xarray as xr
 
 from melisma import progress
 from melisma.differential import _segments
-from melisma.differential._engine import Counts, Engine, testable
+from melisma.differential._engine import Counts, Engine, can_test
 from melisma.differential._kernels import Floats
 from melisma.methylome import blocks, contig_offsets
 
@@ -99,7 +99,7 @@ def learn_null(methylome: xr.Dataset, engine: Engine, exposures: Floats) -> Null
         if k % every:
             continue
         fit = engine.fit(stretch.methylated, stretch.coverage)
-        keep = testable(fit)
+        keep = can_test(fit)
         t, _, df = engine.relabelled(
             stretch.methylated, stretch.coverage, exposures[:_LEARNING_LABELLINGS], keep
         )
@@ -169,7 +169,7 @@ def search_regions(
 def _search_stretch(
     stretch: Stretch, engine: Engine, exposures: Floats, null: Null, search: Search
 ) -> Iterator[list[npt.NDArray[Any]]]:
-    keep = testable(engine.fit(stretch.methylated, stretch.coverage))
+    keep = can_test(engine.fit(stretch.methylated, stretch.coverage))
     if not keep.any():
         return
     t, root, df = engine.relabelled(stretch.methylated, stretch.coverage, exposures, keep)

@@ -8,7 +8,7 @@ from numba import njit
 def normal_scores(t, df, scale, out):
     """t statistics to normal scores over a stratum's scale, in place of `out`.
 
-    Wallace's (1959) transformation, right to 0.01 in the score for df >= 3.
+    Wallace's (1959) transformation, right to 0.05 in the score for df >= 3.
     """
     b, sites = t.shape
     for i in range(sites):

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import xarray as xr
 
-from melisma.differential._engine import Engine, testable
+from melisma.differential._engine import Engine, can_test
 from melisma.differential._kernels import Floats
 from melisma.differential._relabel import count_distinct, draw_relabellings
 from melisma.differential._search import stretches
@@ -90,7 +90,7 @@ def _relabelled_p(methylome: xr.Dataset, engine: Engine, drawn: Floats) -> Float
     for k, stretch in enumerate(stretches(methylome, engine)):
         if k % every or not len(drawn):
             continue
-        keep = testable(engine.fit(stretch.methylated, stretch.coverage))
+        keep = can_test(engine.fit(stretch.methylated, stretch.coverage))
         t, _, df = engine.relabelled(stretch.methylated, stretch.coverage, drawn, keep)
         t, df = t[:, keep], df[keep]
         parts.append(two_sided(t.astype(np.float64), np.broadcast_to(df, t.shape)))

@@ -10,7 +10,7 @@ from scipy.special import chdtri, stdtr, stdtrit
 
 from melisma import progress
 from melisma.design import Comparison, Design, compare, make_contrasts
-from melisma.differential._engine import Engine, build_engine, testable
+from melisma.differential._engine import Engine, build_engine, can_test
 from melisma.differential._kernels import Floats
 from melisma.errors import MelismaError
 from melisma.methylome import CONTEXTS, Block, blocks, single_mark
@@ -104,7 +104,7 @@ def check_samples(methylome: xr.Dataset, design: Design) -> None:
 def _test_block(engine: Engine, block: Block) -> dict[str, Any]:
     methylated, coverage = engine.pool(block.methylated), engine.pool(block.coverage)
     fit = engine.fit(methylated, coverage)
-    tested = testable(fit)
+    tested = can_test(fit)
     variance = engine.variance(fit)
     df = fit.df + engine.prior.df
     with np.errstate(divide="ignore", invalid="ignore"):

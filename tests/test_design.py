@@ -1,0 +1,170 @@
+import numpy as np
+import pytest
+
+from melisma.design import compare, make_contrasts, make_design, read_sheet
+from melisma.errors import MelismaError
+
+SHEET = {
+    "sample": ["s1", "s2", "s3", "s4", "s5", "s6"],
+    "cell": ["a", "b", "a", "b", "a", "b"],
+    "donor": ["d1", "d1", "d2", "d2", "d3", "d3"],
+    "disease": ["x", "x", "x", "x", "y", "y"],
+    "age": [20.0, 20.0, 30.0, 30.0, 50.0, 50.0],
+    "batch": ["p", "q", "p", "q", "p", "q"],
+}
+
+
+def write_sheet(tmp_path, text, files=("a.cov", "b.cov")):
+    for file in files:
+        (tmp_path / file).write_text("chr1\t1\t1\t0\t0\t1\n")
+    path = tmp_path / "samples.tsv"
+    path.write_text(text)
+    return path
+
+
+def test_reads_a_sheet_with_words_and_numbers(tmp_path):
+    path = write_sheet(tmp_path, "sample\tpath\tage\tcell\ns1\ta.cov\t20\tx\n\ns2\tb.cov\t3.5\ty\n")
+    sheet = read_sheet(path)
+    assert sheet["sample"].to_list() == ["s1", "s2"]
+    assert sheet["age"].to_list() == [20.0, 3.5]
+    assert sheet["cell"].to_list() == ["x", "y"]
+    assert sheet["path"][0] == str((tmp_path / "a.cov").resolve())
+
+
+def test_reads_csv_with_windows_line_ends(tmp_path):
+    path = write_sheet(tmp_path, "sample,path\r\ns1,a.cov\r\n")
+    assert read_sheet(path)["sample"].to_list() == ["s1"]
+
+
+def test_a_numeric_sample_name_stays_a_word(tmp_path):
+    path = write_sheet(tmp_path, "sample\tpath\n1\ta.cov\n2\tb.cov\n")
+    assert read_sheet(path)["sample"].to_list() == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sample\tcell\ns1\tx\n", "no column 'path'"),
+        ("sample\tpath\ns1\ta.cov\ns1\tb.cov\n", "lines 2 and 3"),
+        ("sample\tpath\ns1\tnone.cov\n", "line 2: sample 's1' has no file"),
+        ("sample\tpath\ns1\n", "line 2: 1 fields where the header has 2"),
+        ("sample\tpath\n\ta.cov\n", "line 2: the sample has no name"),
+        ("sample\tpath\n", "no samples"),
+        ("", "is empty"),
+        ("sample\tpath\tpath\ns1\ta.cov\ta.cov\n", "two columns named 'path'"),
+    ],
+)
+def test_a_bad_sheet_is_one_sentence(tmp_path, text, message):
+    with pytest.raises(MelismaError, match=message):
+        read_sheet(write_sheet(tmp_path, text))
+
+
+def test_a_missing_sheet(tmp_path):
+    with pytest.raises(MelismaError, match="no sample sheet"):
+        read_sheet(tmp_path / "none.tsv")
+
+
+@pytest.mark.parametrize(
+    ("formula", "message"),
+    [
+        ("~ cel", "'cel', which is not a column"),
+        ("~ cell +", "cannot be read"),
+    ],
+)
+def test_a_bad_formula(formula, message):
+    with pytest.raises(MelismaError, match=message):
+        make_design(SHEET, formula)
+
+
+def test_a_constant_factor_and_a_missing_value():
+    with pytest.raises(MelismaError, match="'cell' is 'a' in every sample"):
+        make_design(SHEET | {"cell": ["a"] * 6}, "~ cell")
+    with pytest.raises(MelismaError, match="'age' has no value for s2"):
+        make_design(SHEET | {"age": [1, float("nan"), 3, 4, 5, 6]}, "~ age")
+
+
+def test_a_difference_of_levels_is_a_vector_of_coefficients():
+    design = make_design(SHEET, "~ cell + disease")
+    (contrast,) = make_contrasts(design, "cell[b] - cell[a]")
+    assert contrast.vector.tolist() == [0, 1, 0]
+    (mirror,) = make_contrasts(design, "cell[a]-cell[b]")
+    assert mirror.vector.tolist() == [0, -1, 0]
+
+
+def test_an_interaction_gives_the_marginal_difference():
+    # Model: 1, cell b, disease y, both; 2 of 6 samples have disease y.
+    design = make_design(SHEET, "~ cell * disease")
+    (contrast,) = make_contrasts(design, "cell[b] - cell[a]")
+    assert contrast.vector == pytest.approx([0, 1, 0, 1 / 3])
+
+
+def test_pairwise_names_every_pair():
+    sheet = SHEET | {"cell": ["a", "b", "c", "a", "b", "c"]}
+    names = [c.name for c in make_contrasts(make_design(sheet, "~ cell"), "pairwise(cell)")]
+    assert names == ["cell[b] - cell[a]", "cell[c] - cell[a]", "cell[c] - cell[b]"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cell[c] - cell[a]", "no level 'c'; its levels are a, b"),
+        ("cell[a] - cell[a]", "with itself"),
+        ("cell[a] - disease[x]", "two columns"),
+        ("donor[d1] - donor[d2]", "no factor 'donor'"),
+        ("weight", "neither level - level"),
+    ],
+)
+def test_a_bad_contrast(text, message):
+    with pytest.raises(MelismaError, match=message):
+        make_contrasts(make_design(SHEET, "~ cell"), text)
+
+
+def comparison(formula, text, block=None, sheet=SHEET):
+    design = make_design(sheet, formula, block=block)
+    return compare(design, make_contrasts(design, text)[0])
+
+
+def test_the_exposures_coefficient_is_the_contrast():
+    # y = 2 + 0.5 [cell b] + 3 [disease y] has no noise: least squares must give 0.5 back.
+    found = comparison("~ cell + disease", "cell[b] - cell[a]")
+    y = np.array([2, 2.5, 2, 2.5, 5, 5.5])
+    model = np.column_stack([found.reduced, found.exposure])
+    assert np.linalg.lstsq(model, y, rcond=None)[0][-1] == pytest.approx(0.5)
+    assert (found.unit, found.n_units, found.df_residual) == ("samples", 6, 3)
+    assert found.side is not None
+    assert found.side.tolist() == [-1, 1, -1, 1, -1, 1]
+
+
+def test_an_exposure_inside_blocks_is_compared_within_them():
+    found = comparison("~ cell + disease", "cell[b] - cell[a]", block="donor")
+    # Six samples, three donors and one exposure; disease is inside the donors' span.
+    assert (found.unit, found.df_residual) == ("samples within blocks", 2)
+    assert found.exchange.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_block_of_one_level_compares_nothing_and_is_said():
+    sheet = SHEET | {"cell": ["a", "b", "a", "b", "a", "a"]}
+    found = comparison("~ cell", "cell[b] - cell[a]", block="donor", sheet=sheet)
+    assert found.side is not None
+    assert found.side.tolist() == [-1, 1, -1, 1, 0, 0]
+    assert "1 of 3 blocks of donor hold one level only" in found.notes[0]
+
+
+def test_an_exposure_constant_in_blocks_is_compared_between_them():
+    found = comparison("~ age", "age", block="donor")
+    assert (found.unit, found.n_units) == ("blocks", 3)
+    assert found.pool.tolist() == [0, 0, 1, 1, 2, 2]
+    assert "3 blocks, not the 6 samples" in found.notes[0]
+
+
+def test_confounded_columns_are_named():
+    with pytest.raises(MelismaError, match=r"cell\[T.b\], batch\[T.q\] are confounded"):
+        comparison("~ cell + batch", "cell[b] - cell[a]")
+
+
+def test_no_replicates_are_refused():
+    sheet = {"sample": ["s1", "s2"], "cell": ["a", "b"]}
+    with pytest.raises(MelismaError, match="no replicates"):
+        comparison("~ cell", "cell[b] - cell[a]", sheet=sheet)
+    with pytest.raises(MelismaError, match="no replicates"):
+        comparison("~ disease", "disease[y] - disease[x]", block="disease")

@@ -1,0 +1,313 @@
+"""Site tests and calibration: kernels against plain numpy, published values, and a small null."""
+
+import numpy as np
+import pytest
+
+from melisma.design import compare, make_contrasts, make_design
+from melisma.differential import Noise, calibrate, simulate, site_tests
+from melisma.differential._engine import build_engine, can_test
+from melisma.differential._kernels import effects, fit_sites
+from melisma.differential._moderation import (
+    Prior,
+    estimate_dispersion,
+    estimate_prior,
+    moderate,
+)
+from melisma.differential.sites import benjamini_hochberg, inflation, mover_interval
+from melisma.errors import MelismaError
+from melisma.methylome import dataset, sample_sheet
+
+KNOTS, RHOS = np.array([0.2, 0.8]), np.array([0.01, 0.05])
+
+
+def logistic_means(y, n, design, steps=200):
+    """Maximum likelihood of a logistic model, by plain Newton steps."""
+    beta = np.zeros(design.shape[1])
+    for _ in range(steps):
+        mu = 1 / (1 + np.exp(-np.clip(design @ beta, -30, 30)))
+        weight = n * mu * (1 - mu)
+        step = np.linalg.lstsq(
+            design.T @ (design * weight[:, None]), design.T @ (n * (y - mu)), rcond=None
+        )[0]
+        beta += np.clip(step, -2, 2)
+    return 1 / (1 + np.exp(-np.clip(design @ beta, -30, 30)))
+
+
+def reference_fit(m, n_reads, reduced, exposure):
+    """score, information, residual, df of one site, straight from the definitions."""
+    used = n_reads > 0
+    m, n_reads, reduced, exposure = m[used], n_reads[used], reduced[used], exposure[used]
+    rho = np.interp(m.sum() / n_reads.sum(), KNOTS, RHOS)
+    n = n_reads / (1 + (n_reads - 1) * rho)
+    y = m / n_reads
+    mu = logistic_means(y, n, reduced)
+    inside = (mu > 1e-6) & (mu < 1 - 1e-6)
+    y, n, mu, reduced, exposure = (
+        y[inside],
+        n[inside],
+        mu[inside],
+        reduced[inside],
+        exposure[inside],
+    )
+    error = np.sqrt(n / (mu * (1 - mu))) * (y - mu)
+    columns = np.sqrt(n)[:, None] * reduced
+    rank = np.linalg.matrix_rank(columns)
+    project = columns @ np.linalg.pinv(columns)
+    error = error - project @ error
+    direction = np.sqrt(n) * exposure
+    direction = direction - project @ direction
+    u, v = error @ direction, direction @ direction
+    return u, v, error @ error - u * u / v, len(y) - rank - 1
+
+
+def random_counts(seed, sites, units):
+    rng = np.random.default_rng(seed)
+    coverage = rng.poisson(9, (sites, units)).astype(np.int32)
+    level = rng.beta(1.5, 1, (sites, 1))
+    return rng.binomial(coverage, level).astype(np.int32), coverage
+
+
+DESIGNS = {
+    "two groups": ("~ g", None),
+    "another factor": ("~ g + f", None),
+    "a covariate": ("~ g + age", None),
+    "pairs": ("~ g", "pair"),
+    "pairs and a covariate": ("~ g + age", "pair"),
+}
+SHEET = {
+    "sample": [f"s{i}" for i in range(8)],
+    "g": list("abababab"),
+    "f": list("xxxyyxyy"),
+    "age": [20.0, 31, 25, 50, 44, 38, 61, 29],
+    "pair": list("ppqqrrss"),
+}
+
+
+def ready(name, sheet=SHEET):
+    formula, block = DESIGNS[name]
+    design = make_design(sheet, formula, block=block)
+    return compare(design, make_contrasts(design, "g[b] - g[a]")[0])
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_the_score_kernel_agrees_with_plain_numpy(name):
+    methylated, coverage = random_counts(3, 60, 8)
+    comparison = ready(name)
+    rows, group = np.unique(np.round(comparison.reduced, 9), axis=0, return_inverse=True)
+    n_groups = len(rows) if len(rows) == comparison.reduced.shape[1] else 0
+    found = fit_sites(
+        methylated, coverage, comparison.reduced, group.ravel(), n_groups, comparison.exposure,
+        KNOTS, RHOS,
+    )  # fmt: skip
+    # A closed-form mean agrees to rounding; the iterated one to its convergence.
+    tolerance = 1e-10 if n_groups else 1e-4
+    for i in range(60):
+        minor = min(methylated[i].sum(), (coverage[i] - methylated[i]).sum())
+        if minor < 5:
+            continue
+        expected = reference_fit(
+            methylated[i], coverage[i], comparison.reduced, comparison.exposure
+        )
+        got = tuple(float(column[i]) for column in found[:4])
+        if expected[3] < 1:
+            assert got[3] < 1
+            continue
+        assert got == pytest.approx(expected, rel=tolerance, abs=tolerance)
+
+
+def test_a_score_worked_by_hand():
+    # One site, two groups of two, rho 0: levels 1/2, 1/2 against 1, 1 at ten reads each.
+    # mu = 3/4, errors sqrt(10 / (3/16)) * (-1/4, -1/4, 1/4, 1/4), direction sqrt(10) (-+1/2),
+    # so v = 10, u = 10 / sqrt(3/16) / 2 and u^2/v = 10 * 16/3 / 4 = 40/3; nothing is left over.
+    reduced, exposure = np.full((4, 1), 0.5), np.array([0.0, 0, 1, 1])
+    found = fit_sites(
+        np.array([[5, 5, 10, 10]], np.int32), np.full((1, 4), 10, np.int32), reduced,
+        np.zeros(4, np.int64), 1, exposure, np.array([0.5]), np.array([0.0]),
+    )  # fmt: skip
+    score, information, residual, df = (column[0] for column in found[:4])
+    assert score**2 / information == pytest.approx(40 / 3)
+    assert residual == pytest.approx(0, abs=1e-12)
+    assert df == 2
+
+
+def test_effects_worked_by_hand():
+    # Levels 5/20 and 18/20 with rho 0: the difference, the mean and reads a side are exact.
+    comparison = ready("two groups", {"sample": list("wxyz"), "g": list("abab")})
+    assert comparison.side is not None
+    methylated = np.array([[2, 9, 3, 9]], np.int32)
+    coverage = np.full((1, 4), 10, np.int32)
+    none = (np.array([0.5]), np.array([0.0]))
+    found = effects(
+        methylated, coverage, comparison.reduced, comparison.exposure, comparison.side, *none
+    )
+    delta, mean, high, low, inverse = (float(column[0]) for column in found)
+    assert (delta, mean, high, low) == pytest.approx((0.65, 23 / 40, 20, 20))
+    assert inverse == pytest.approx(1 / 20 + 1 / 20)
+
+
+def test_a_mover_interval_is_newcombes():
+    # Newcombe (1998), method 10: 56/70 - 48/80 = 0.2, 95% interval 0.0524 to 0.3339.
+    values = (np.array([0.2]), np.array([104 / 150]), np.array([70.0]), np.array([80.0]))
+    low, high = mover_interval((*values, np.array([1.0])), np.array([1.0]), np.array([np.inf]))
+    assert (low[0], high[0]) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+
+
+def test_squeezing_gives_limmas_numbers():
+    # fitFDist and squeezeVar of limma 3.54.1 (R).
+    variance = np.array([0.5, 1.2, 0.8, 2.5, 0.3, 1.1, 0.9, 4.0, 0.2, 1.6])
+    df = np.array([4.0, 4, 4, 4, 4, 4, 3, 3, 3, 3])
+    prior = estimate_prior(variance, df)
+    assert prior == pytest.approx((23.2223709317, 1.20640399799), rel=1e-9)
+    assert moderate(variance * df, df, prior)[[0, 7]] == pytest.approx(
+        [1.10260642653, 1.52600850774], rel=1e-9
+    )
+    wide = np.array([0.05, 12, 0.8, 25, 0.3, 1.1, 0.09, 40, 0.2, 1.6])
+    assert estimate_prior(wide, df) == pytest.approx((1.0321203037, 0.466150180489), rel=1e-9)
+
+
+def test_variances_that_vary_by_chance_only_have_an_infinite_prior():
+    prior = estimate_prior(np.array([1, 1.1, 0.9, 1.05, 0.95, 1]), np.full(6, 4.0))
+    assert prior.df == np.inf
+    assert moderate(np.array([8.0]), np.array([4.0]), Prior(np.inf, 0.7)).tolist() == [0.7]
+
+
+def test_dispersion_is_found_again():
+    rng = np.random.default_rng(5)
+    level = rng.uniform(0.2, 0.8, 4000)[:, None]
+    odds = (1 - 0.06) / 0.06
+    coverage = rng.poisson(15, (4000, 8)).astype(np.int32)
+    own = rng.beta(level * odds, (1 - level) * odds, (4000, 8))
+    methylated = rng.binomial(coverage, own).astype(np.int32)
+    methylome = dataset(
+        {"contig": np.zeros(4000), "position": np.arange(4000)},
+        {"methylated": methylated, "coverage": coverage},
+        SHEET,
+        contigs=["c"],
+    )
+    engine = build_engine(methylome, ready("two groups"))
+    assert engine.dispersion.rho == pytest.approx(0.06, abs=0.006)
+    assert engine.prior.scale == pytest.approx(1.0, abs=0.05)
+    fit = engine.fit(methylated, coverage)
+    assert estimate_dispersion(fit, can_test(fit)).rho.max() < 1.0
+
+
+def test_benjamini_hochberg_and_lambda():
+    p = np.array([0.01, 0.02, np.nan, 0.03, 0.5])
+    assert benjamini_hochberg(p) == pytest.approx([0.04, 0.04, np.nan, 0.04, 0.5], nan_ok=True)
+    assert inflation(np.linspace(0.0005, 0.9995, 1000)) == pytest.approx(1.0, abs=1e-3)
+
+
+def small_simulation(seed=1, sites=3000, **options):
+    rng = np.random.default_rng(seed)
+    position = np.cumsum(rng.integers(2, 80, sites))
+    return simulate(
+        position, rng.beta(2, 1, sites), np.full(sites, 12.0), SHEET, seed=seed, **options
+    )
+
+
+def test_simulated_truth_is_found():
+    exposure = np.array([0.0, 1] * 4)
+    made = small_simulation(sites=4000, exposure=exposure, regions=20, delta=0.4)
+    assert len(made.truth) == 20
+    methylome = made.methylome
+    assert methylome.attrs["simulated"]
+    result = site_tests(methylome, make_design(sample_sheet(methylome), "~ g"), "g[b] - g[a]")
+    planted = np.zeros(4000, dtype=bool)
+    position = methylome["position"].values
+    for start, end, _, _ in made.truth.iter_rows():
+        planted |= (position >= start) & (position < end)
+    called = (result.table["q"] < 0.05).fill_null(value=False).to_numpy()
+    assert called.sum() > 20
+    assert (called & ~planted).sum() / called.sum() < 0.15
+
+
+def test_a_null_keeps_its_size():
+    # 8 seeds of 3,000 sites: the share below .05 and .01, about 20,000 tests.
+    p = np.concatenate(
+        [
+            site_tests(made, make_design(sample_sheet(made), "~ g"), "g[b] - g[a]")
+            .table["p"]
+            .drop_nulls()
+            .to_numpy()
+            for made in (small_simulation(seed).methylome for seed in range(8))
+        ]
+    )
+    assert 0.7 < (p < 0.05).mean() / 0.05 < 1.2
+    assert (p < 0.01).mean() / 0.01 < 1.3
+
+
+def test_results_do_not_depend_on_blocks_threads_or_sample_order(monkeypatch):
+    made = small_simulation(sites=5000).methylome
+    first = site_tests(made, make_design(sample_sheet(made), "~ g + f"), "g[b] - g[a]").table
+    order = [3, 0, 7, 1, 6, 5, 2, 4]
+    shuffled = made.isel(sample=order)
+    monkeypatch.setattr("melisma.methylome.CHUNK_SITES", (512, 512))
+    monkeypatch.setattr("melisma.differential._engine.os.cpu_count", lambda: 1)
+    second = site_tests(shuffled, make_design(sample_sheet(shuffled), "~ g + f"), "g[b] - g[a]")
+    for name in ("statistic", "p", "delta_beta", "ci_low", "ci_high"):
+        assert first[name].to_numpy() == pytest.approx(
+            second.table[name].to_numpy(), rel=1e-6, abs=1e-9, nan_ok=True
+        )
+
+
+def test_swapping_the_levels_swaps_the_sign():
+    made = small_simulation(sites=800).methylome
+    design = make_design(sample_sheet(made), "~ g")
+    one = site_tests(made, design, "g[b] - g[a]").table
+    two = site_tests(made, design, "g[a] - g[b]").table
+    assert one["p"].to_numpy() == pytest.approx(two["p"].to_numpy(), nan_ok=True)
+    for name, other in (("delta_beta", "delta_beta"), ("ci_low", "ci_high")):
+        assert one[name].to_numpy() == pytest.approx(-two[other].to_numpy(), nan_ok=True)
+
+
+def test_monomorphic_and_sparse_sites_are_not_tested():
+    coverage = np.full((3, 8), 10, np.uint16)
+    methylated = np.zeros((3, 8), np.uint16)
+    methylated[1, :4] = 1
+    methylated[2] = [1, 5, 2, 6, 3, 5, 2, 7]
+    methylome = dataset(
+        {"contig": np.zeros(3), "position": [1, 2, 3]},
+        {"methylated": methylated, "coverage": coverage},
+        SHEET,
+        contigs=["c"],
+    )
+    result = site_tests(methylome, make_design(SHEET, "~ g"), "g[b] - g[a]")
+    assert result.table["p"].is_null().to_list() == [True, True, False]
+    assert (result.tested, result.untestable) == (1, 2)
+    assert result.table["delta_beta"][2] == pytest.approx((5 + 6 + 5 + 7 - 1 - 2 - 3 - 2) / 40)
+
+
+def test_a_methylome_without_testable_sites_is_refused():
+    values = {k: np.zeros((2, 8), np.uint16) for k in ("methylated", "coverage")}
+    methylome = dataset({"contig": [0, 0], "position": [1, 2]}, values, SHEET, contigs=["c"])
+    with pytest.raises(MelismaError, match="No site can be tested"):
+        site_tests(methylome, make_design(SHEET, "~ g"), "g[b] - g[a]")
+
+
+def test_a_design_over_other_samples_is_refused():
+    made = small_simulation(sites=50).methylome
+    other = SHEET | {"sample": [f"t{i}" for i in range(8)]}
+    with pytest.raises(MelismaError, match="own sample sheet"):
+        site_tests(made, make_design(other, "~ g"), "g[b] - g[a]")
+
+
+def test_levels_without_counts_are_refused():
+    beta = dataset(
+        {"contig": [0], "position": [1]},
+        {"beta": np.full((1, 8), 0.5, np.float32)},
+        SHEET,
+        contigs=["c"],
+    )
+    with pytest.raises(MelismaError, match="needs read counts"):
+        site_tests(beta, make_design(SHEET, "~ g"), "g[b] - g[a]")
+
+
+def test_calibration_relabels_and_counts():
+    made = small_simulation(sites=1500, noise=Noise(sample_sd=0.2)).methylome
+    result = site_tests(made, make_design(sample_sheet(made), "~ g"), "g[b] - g[a]")
+    calibration = calibrate(made, result.engine, relabellings=10)
+    assert calibration.distinct == 35
+    assert len(calibration.site_calls) == calibration.relabellings == 10
+    assert calibration.sites == result.tested
+    assert 0.5 < np.median(calibration.inflations) < 1.5
+    assert calibration.quantiles["median"].is_sorted()
