@@ -26,12 +26,14 @@ class Noise:
         effect (Ornstein-Uhlenbeck, correlation length `length` in bases)
     block_sd : the same for what the members of a block share
     rho : beta-binomial overdispersion of a site's reads
+    rho_spread : standard deviation of log rho between sites
     """
 
     sample_sd: float = 0.3
     block_sd: float = 0.5
     length: float = 1000.0
     rho: float = 0.03
+    rho_spread: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ def simulate(
     samples, sites = len(sheet["sample"]), len(position)
     shape, truth = _plant(rng, position, level, regions, delta)
     logit = np.log(np.clip(level, 0.005, 0.995) / (1 - np.clip(level, 0.005, 0.995)))
+    rho = np.minimum(noise.rho * np.exp(noise.rho_spread * rng.standard_normal(sites)), 0.5)
+    odds = (1 - rho) / rho
     shared: dict[Any, Floats] = {}
     methylated = np.empty((sites, samples), dtype=np.uint16)
     coverage = np.empty((sites, samples), dtype=np.uint16)
@@ -106,7 +110,6 @@ def simulate(
             mean = np.clip(mean + shape * exposure[j], 0.001, 0.999)
         factor = 1.0 if sample_depth is None else float(sample_depth[j])
         coverage[:, j] = rng.poisson(rng.gamma(8.0, depth * factor / 8.0))
-        odds = (1 - noise.rho) / noise.rho
         own = rng.beta(np.maximum(mean * odds, 1e-3), np.maximum((1 - mean) * odds, 1e-3))
         methylated[:, j] = rng.binomial(coverage[:, j], own)
     methylome = dataset(

@@ -1,0 +1,148 @@
+"""The main job on a small study of Bismark cov files."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from melisma.differential import simulate
+from melisma.errors import MelismaError
+from melisma.study import open_with_design, read_study, run_study
+
+SHEET = {"sample": [f"s{i}" for i in range(12)], "g": ["a"] * 6 + ["b"] * 6}
+STUDY = """
+title = "A small simulated study"
+[input]
+samples = "samples.tsv"
+[design]
+formula = "~ g"
+contrasts = ["g[b] - g[a]"]
+[regions]
+relabellings = 30
+"""
+
+
+@pytest.fixture
+def study(tmp_path):
+    rng = np.random.default_rng(7)
+    made = simulate(
+        np.cumsum(rng.integers(2, 90, 1500)),
+        rng.beta(2, 1, 1500),
+        np.full(1500, 12.0),
+        SHEET,
+        seed=7,
+        exposure=np.array([0.0] * 6 + [1.0] * 6),
+        regions=6,
+        delta=0.4,
+    ).methylome
+    lines = ["sample\tpath\tg"]
+    for k, sample in enumerate(SHEET["sample"]):
+        m = made["methylated"].values[:, k].astype(int)
+        n = made["coverage"].values[:, k].astype(int)
+        rows = [
+            f"chr22\t{p + 1}\t{p + 1}\t{100 * a / b:.6f}\t{a}\t{b - a}\n"
+            for p, a, b in zip(made["position"].values, m, n, strict=True)
+            if b
+        ]
+        (tmp_path / f"{sample}.cov").write_text("".join(rows))
+        lines.append(f"{sample}\t{sample}.cov\t{SHEET['g'][k]}")
+    (tmp_path / "samples.tsv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "study.toml").write_text(STUDY)
+    return tmp_path / "study.toml"
+
+
+def test_a_study_fills_a_folder_and_is_skipped_when_nothing_changed(study, tmp_path):
+    out = tmp_path / "out"
+    first = run_study(study, out)
+    stem = "design.g_b_vs_a"
+    assert first.done == ("ingest", "qc", stem, "report")
+    record = json.loads((out / "run.json").read_text())
+    assert record["samples"] == 12
+    assert record["mark"] == "5mC"
+    assert len(record["inputs"]) == 13
+    assert all(len(entry["sha256"]) == 64 for entry in record["inputs"])
+    (contrast,) = record["designs"][0]["contrasts"]
+    table = pl.read_parquet(out / "tables" / f"{stem}.sites.parquet")
+    assert contrast["sites"]["tested"] == table["p"].count()
+    assert contrast["sites"]["significant"] == (table["q"] < 0.05).sum() > 0
+    regions = pl.read_parquet(out / "tables" / f"{stem}.regions.parquet")
+    assert contrast["regions"]["significant"] == (regions["q"] < 0.05).sum() > 0
+    bed = (out / "tables" / f"{stem}.regions.bed").read_text().splitlines()
+    assert len(bed) == contrast["regions"]["significant"]
+    assert len(contrast["calibration"]["relabelled_site_calls"]) == 20
+    assert "A small simulated study" in (out / "report.html").read_text()
+    assert not (tmp_path / "out.part").exists()
+    stamp = (out / "report.html").stat().st_mtime_ns
+    second = run_study(study, out)
+    assert second.done == ()
+    assert second.skipped == first.done
+    assert (out / "report.html").stat().st_mtime_ns == stamp
+    assert json.loads((out / "run.json").read_text())["created"] == record["created"]
+
+
+def test_only_what_changed_is_computed_again(study, tmp_path):
+    out = tmp_path / "out"
+    run_study(study, out)
+    study.write_text(STUDY.replace("relabellings = 30", "relabellings = 25"))
+    assert run_study(study, out).done == ("design.g_b_vs_a", "report")
+    study.write_text(STUDY.replace('"g[b] - g[a]"', '"g[a] - g[b]"'))
+    assert "design.g_a_vs_b" in run_study(study, out).done
+    names = {path.name.split(".")[1] for path in (out / "tables").glob("design.*")}
+    assert names == {"g_a_vs_b"}
+    calls = tmp_path / "s3.cov"
+    calls.write_text(calls.read_text() + "chr22\t900000\t900000\t50\t1\t1\n")
+    assert run_study(study, out).done[0] == "ingest"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("[design]", "[desing]"), "desing is not a key of a study; known here are title, input"),
+        (("formula", "formla"), "design.0.formla is not a key of a study; known here are name"),
+        (('contrasts = ["g[b] - g[a]"]', ""), "design.0.contrasts is missing"),
+        (('"g[b] - g[a]"', '"g[c] - g[a]"'), "no level 'c'; its levels are a, b"),
+        (('"~ g"', '"~ h"'), "'h', which is not a column"),
+        (('samples = "samples.tsv"', 'samples = "none.tsv"'), "no sample sheet"),
+        (("relabellings = 30", "relabellings = 0"), "regions.relabellings: input should be"),
+        (("title", "title = "), "is not a TOML file"),
+    ],
+)
+def test_a_bad_study_is_refused_before_anything_is_written(study, tmp_path, change, message):
+    study.write_text(STUDY.replace(*change))
+    with pytest.raises(MelismaError, match=message):
+        run_study(study, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.part").exists()
+
+
+def test_bad_calls_leave_nothing_behind(study, tmp_path):
+    (tmp_path / "s2.cov").write_text("chr22\t5\t5\t50\t1\t-1\n")
+    with pytest.raises(MelismaError, match="s2.cov"):
+        run_study(study, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.part").exists()
+
+
+def test_a_folder_of_other_files_is_refused(study, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.doc").write_text("mine")
+    with pytest.raises(MelismaError, match="holds files that are not from a run"):
+        run_study(study, tmp_path / "out")
+    assert (tmp_path / "out" / "thesis.doc").exists()
+
+
+def test_several_designs_need_names(study):
+    study.write_text(STUDY.replace("[design]", "[[design]]") + '[[design]]\nformula = "~ g"\n')
+    with pytest.raises(MelismaError, match="contrasts is missing"):
+        read_study(study)
+    text = STUDY.split("[design]")[0] + 2 * '[[design]]\nformula = "~ g"\ncontrasts = ["g"]\n'
+    study.write_text(text)
+    with pytest.raises(MelismaError, match="several designs need a `name` each"):
+        read_study(study)
+
+
+def test_identity_as_a_block_needs_people_to_be_told_apart(study, tmp_path):
+    run_study(study, tmp_path / "out")
+    with pytest.raises(MelismaError, match="The block 'identity' needs people told apart"):
+        open_with_design(tmp_path / "out" / "study.zarr", "~ g", "identity")
