@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pysam
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from melisma import _fasta, genome
@@ -262,6 +262,7 @@ def reference_context(bases: str, position: int, strand: int) -> str:
     return "unknown"
 
 
+@settings(deadline=None)
 @given(st.text("ACGTN", min_size=1, max_size=30))
 def test_contexts_match_the_reverse_complement(text):
     position = np.arange(len(text))

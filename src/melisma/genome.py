@@ -80,7 +80,7 @@ class Genome:
         MelismaError
             The contig is not in the genome, or the stretch does not lie within it.
         """
-        length = self._length(contig)
+        length = self.length(contig)
         end = length if end is None else end
         if not 0 <= start <= end <= length:
             raise MelismaError(
@@ -99,7 +99,8 @@ class Genome:
                 self._cache.popitem(last=False)
         return whole[start:end]
 
-    def _length(self, contig: str) -> int:
+    def length(self, contig: str) -> int:
+        """Bases of a contig; one that is not there is an error that names a likely one."""
         if contig in self.lengths:
             return self.lengths[contig]
         other = contig.removeprefix("chr") if contig.startswith("chr") else f"chr{contig}"
