@@ -15,7 +15,6 @@ from melisma.methylome import MARKS, Mark, parse_mark
 # A group's head in the SAM tags specification: base, strand, codes, how skipped bases count.
 _HEAD = re.compile(r"([ACGTUN])([-+])([a-z]+|[0-9]+|[ACGTUN])([.?]?)")
 _PAIR = {"A": "T", "C": "G", "G": "C", "T": "A", "N": "N"}
-_HARD_CLIP = 5
 
 
 class Head(NamedTuple):
@@ -101,7 +100,7 @@ class TagReader:
                     f"and its sequence has {bases}: it was clipped after calling; align again "
                     "with soft clips (minimap2 -Y), or repair the tags.",
                 )
-        elif any(operation == _HARD_CLIP for operation, _ in read.cigartuples or ()):
+        elif "H" in (read.cigarstring or ""):
             raise self.refuse(
                 read,
                 "it is hard-clipped and has no MN tag, so that its MM positions cannot be "

@@ -1,5 +1,6 @@
 """One window of a modBAM to counts: the part of `modbam` that worker processes run."""
 
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,7 +67,8 @@ class WindowCounter:
         groups = self._tags.groups(read, len(query))
         if groups is None:
             return
-        cigar = np.array(read.cigartuples or [], np.int64).reshape(-1, 2)
+        # Twice as fast as np.array, which looks at every pair first.
+        cigar = np.fromiter(chain.from_iterable(read.cigartuples or ()), np.int64).reshape(-1, 2)
         if not len(query) or read.query_length != len(query):
             raise self._tags.refuse(
                 read, "it has an MM tag and no sequence: keep the sequences of primary alignments."
