@@ -1,1 +1,19 @@
-"""(being written)"""
+"""Methylation calls: one reader a format, which format a file is, and ingest into a store."""
+
+from melisma.calls._format import Format
+from melisma.calls._ingest import IngestSummary, ingest
+from melisma.calls._records import ContigCalls, site_key, unpack_key
+from melisma.calls._registry import FORMATS, Sniffed, format_named, sniff
+
+__all__ = [
+    "FORMATS",
+    "ContigCalls",
+    "Format",
+    "IngestSummary",
+    "Sniffed",
+    "format_named",
+    "ingest",
+    "site_key",
+    "sniff",
+    "unpack_key",
+]

@@ -1,6 +1,67 @@
-"""`melisma ingest`."""
+"""`melisma ingest`: calls of many samples into one store."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from melisma.cli._terminal import show_table, terminal
 
 
-def ingest() -> None:
-    """Not written yet."""
-    raise SystemExit(1)
+def ingest(
+    sheet: Annotated[
+        Path, typer.Argument(help="Sample sheet (TSV or CSV) with the columns sample and path.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The store to make.")],
+    genome: Annotated[
+        Path | None,
+        typer.Option(help="FASTA of the reference: calls are checked, strands and contexts set."),
+    ] = None,
+    merge_strands: Annotated[
+        bool, typer.Option("--merge-strands", help="Sum the two strands of each CpG.")
+    ] = False,
+    mark: Annotated[
+        str | None,
+        typer.Option(help="The mark of formats without a code (default 5mC), or the one to keep."),
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option(help="The files' format; default: by their first lines.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a store made from other inputs.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Files read at a time; default: the processors.")
+    ] = None,
+) -> None:
+    """Read methylation calls of many samples into one store.
+
+    Formats are told by their first lines (`melisma formats`). Work lies in `STORE.part`; after
+    Ctrl-C or a full disk the same command goes on.
+
+    Example: `melisma ingest samples.tsv -o study.zarr --genome hg38.fa --merge-strands`
+    """
+    from melisma.calls import ingest as read_samples
+
+    with terminal():
+        made = read_samples(
+            sheet,
+            output,
+            genome=genome,
+            merge_strands=merge_strands,
+            mark=mark,
+            format=format,
+            overwrite=overwrite,
+            workers=workers,
+        )
+    if made.reused:
+        return
+    rows = [
+        (name, made.formats[name], ", ".join(f"{n:,} {why}" for why, n in drops.items()) or "none")
+        for name, drops in made.drops.items()
+    ]
+    show_table(
+        f"{made.store}: {made.sites:,} sites × {made.samples:,} samples from {made.rows:,} rows",
+        ("sample", "format", "left out"),
+        rows,
+    )

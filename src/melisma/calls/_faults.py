@@ -1,0 +1,111 @@
+"""From the parser's fault to the sentence that a user reads."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from melisma.calls._format import Format, Kind
+from melisma.calls._parser import Fault
+from melisma.errors import MelismaError
+from melisma.methylome import MARKS
+
+_LONGEST = 60
+
+
+class Row(NamedTuple):
+    """The row at fault: where it is and its fields."""
+
+    path: Path
+    line: int
+    fields: list[str]
+
+    def field(self, column: int) -> str:
+        """The field, shortened, as it is shown."""
+        text = self.fields[column] if column < len(self.fields) else ""
+        return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+
+
+def split_row(form: Format, line: bytes) -> list[str]:
+    """A line's fields as the parser sees them.
+
+    >>> split_row(Format("x", "x", 0, "", lambda lines: None, spaces_from=1), b"a\\tb  c")
+    ['a', 'b', 'c']
+    """
+    text = line.rstrip(b"\r\n").decode("utf-8", "backslashreplace")
+    if form.spaces_from is None:
+        return text.split("\t")
+    fields = text.split("\t", form.spaces_from)
+    return [*fields[: form.spaces_from], *" ".join(fields[form.spaces_from :]).split()]
+
+
+def fault_error(form: Format, fault: Fault, column: int, row: Row) -> MelismaError:
+    """The error for a row that the parser refused."""
+    where = f"{row.path} line {row.line:,}"
+    columns = form.columns or ()
+    if fault in (Fault.TOO_FEW, Fault.TOO_MANY):
+        separators = "tab-separated columns" if form.spaces_from is None else "columns"
+        return MelismaError(
+            f"{where} has {len(row.fields)} {separators}, and {form.title} has {len(columns)}: "
+            "if the line is whole, the file has another format; see `melisma formats`."
+        )
+    about = f"{where}: column {column + 1} ({columns[column].name}) is {row.field(column)!r}"
+    if fault in _ONE_COLUMN:
+        return MelismaError(f"{about}, {_ONE_COLUMN[fault]}.")
+    if fault == Fault.CODE:
+        known = ", ".join(f"{mark.code} ({mark.name})" for mark in MARKS)
+        return MelismaError(f"{about}, a modification that is not supported: {known} are.")
+    return MelismaError(f"{where}: {_several_columns(form, fault, row)}")
+
+
+_ONE_COLUMN = {
+    Fault.INTEGER: "expected a whole number; is the file of another format, or damaged?",
+    Fault.NEGATIVE: "expected a number of 0 or more: counts and positions are never negative",
+    Fault.NUMBER: "expected a number; is the file of another format, or damaged?",
+    Fault.STRAND: "expected a strand: +, -, or . where both are combined (F or R in methylKit)",
+    Fault.BASE: "expected the base C or G",
+    Fault.LARGE: "larger than the largest position or count, 2,147,483,646: is the line damaged?",
+    Fault.NAME: "expected a contig's name without quotes: write the table without quoting",
+}
+
+
+def _several_columns(form: Format, fault: Fault, row: Row) -> str:
+    """What is wrong between a row's columns, and the remedy."""
+    named = {column.kind: (k, column.name) for k, column in enumerate(form.columns or ())}
+
+    def shown(kind: Kind) -> str:
+        k, name = named[kind]
+        return f"column {k + 1} ({name}) is {row.field(k)}"
+
+    if fault == Fault.BEFORE_FIRST:
+        return (
+            f"{shown(Kind.POSITION)}, and positions of {form.title} start at {form.base}: write "
+            "the file with coordinates that start there."
+        )
+    if fault == Fault.WIDTH:
+        wanted = "the same as the start" if form.width == 0 else f"the start plus {form.width}"
+        return (
+            f"{shown(Kind.POSITION)} and {shown(Kind.END)}, and in {form.title} the end is "
+            f"{wanted}: is it a file of another format, of 0-based coordinates, or of merged CpGs?"
+        )
+    if fault == Fault.VALID:
+        parts = (Kind.METHYLATED, Kind.UNMETHYLATED, Kind.OTHER)
+        return (
+            f"{shown(Kind.COVERAGE)}, but {', '.join(shown(kind) for kind in parts)} do not sum "
+            "to it: is this a file of modbam2bed, where columns 12 and 13 are the other way "
+            "round? Write it with modkit pileup."
+        )
+    if fault == Fault.EXCEEDS:
+        return (
+            f"{shown(Kind.METHYLATED)}, more than the coverage, as {shown(Kind.COVERAGE)}: are "
+            "the columns in another order, or is the file of another format?"
+        )
+    if Kind.LEVEL_UNMETHYLATED in named:
+        return (
+            f"{shown(Kind.LEVEL)} and {shown(Kind.LEVEL_UNMETHYLATED)}, and together they are at "
+            "most 100 percent: is the file of another format?"
+        )
+    unit = "percentage" if form.percent else "fraction"
+    other = Kind.UNMETHYLATED if Kind.UNMETHYLATED in named else Kind.COVERAGE
+    return (
+        f"{shown(Kind.LEVEL)}, which is not the {unit} that the counts give, as "
+        f"{shown(Kind.METHYLATED)} and {shown(other)}: is the file of another format?"
+    )

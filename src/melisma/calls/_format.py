@@ -1,0 +1,89 @@
+"""How a text format is described: its columns, how they give counts, how it is recognised."""
+
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Kind(IntEnum):
+    """What the parser does with a column."""
+
+    SKIP = 0
+    CONTIG = 1
+    POSITION = 2
+    END = 3
+    METHYLATED = 4
+    UNMETHYLATED = 5
+    COVERAGE = 6
+    OTHER = 7
+    LEVEL = 8
+    LEVEL_UNMETHYLATED = 9
+    STRAND = 10
+    BASE = 11
+    CONTEXT = 12
+    CODE = 13
+
+
+class Counts(IntEnum):
+    """How a row's columns give M and N."""
+
+    METHYLATED_UNMETHYLATED = 0
+    METHYLATED_COVERAGE = 1
+    VALID_SUM = 2
+    PERCENTS = 3
+
+
+class Strandless(IntEnum):
+    """What a row without a strand means."""
+
+    UNKNOWN = 0
+    MERGED = 1
+
+
+class Column(NamedTuple):
+    """One column: its name in the format's own documentation and what it holds."""
+
+    name: str
+    kind: Kind = Kind.SKIP
+
+
+class Format(NamedTuple):
+    """One input format.
+
+    name : what `--format` takes
+    title : the format as its users call it, with the tool that writes it
+    base : coordinate of a contig's first base, 0 or 1
+    evidence : what the reader was tested on
+    sniff : from the first lines to the reason why they are this format, or None
+    columns : None for binary formats, which have readers of their own
+    width : end minus start, where there is an END column
+    percent : whether LEVEL is a percentage (else a fraction)
+    spaces_from : first column (0-based) after which any white space separates; None: tabs only
+    header : first column names of the header line, lower case; None: no header
+    strandless : what a row without a strand means
+    """
+
+    name: str
+    title: str
+    base: int
+    evidence: str
+    sniff: Callable[[Sequence[bytes]], str | None]
+    columns: tuple[Column, ...] | None = None
+    counts: Counts = Counts.METHYLATED_COVERAGE
+    width: int = 1
+    percent: bool = True
+    spaces_from: int | None = None
+    header: tuple[str, ...] | None = None
+    strandless: Strandless = Strandless.UNKNOWN
+
+    def has(self, kind: Kind) -> bool:
+        """Whether a column of this kind exists."""
+        return any(column.kind == kind for column in self.columns or ())
+
+    @property
+    def kinds(self) -> npt.NDArray[np.int64]:
+        """The columns' kinds, (columns,), for the parser."""
+        return np.array([column.kind for column in self.columns or ()], dtype=np.int64)

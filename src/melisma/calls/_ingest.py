@@ -1,0 +1,287 @@
+"""Many samples' files into one store, resumable, in bounded memory."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from melisma import progress
+from melisma.calls import _join
+from melisma.calls._registry import MODBAM, format_named, sniff
+from melisma.calls._sample import (
+    Options,
+    SampleCalls,
+    Source,
+    fingerprint,
+    finished_sample,
+    read_sample,
+)
+from melisma.calls._source import BLOCK_BYTES, check_file
+from melisma.design import read_sheet
+from melisma.errors import MelismaError
+from melisma.genome import Genome
+from melisma.methylome import MARKS, open_methylome, parse_mark, part_folder
+
+_DISK_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+_NOT_COVARIATES = ("path", "format")
+
+
+class IngestSummary(NamedTuple):
+    """What an ingest made: the store, its size, and what was left out of each sample and why."""
+
+    store: Path
+    samples: int
+    sites: int
+    rows: int
+    drops: dict[str, dict[str, int]]
+    formats: dict[str, str]
+    reused: bool
+
+
+def ingest(
+    sheet: pl.DataFrame | Path | str,
+    out: Path | str,
+    *,
+    genome: Path | str | None = None,
+    merge_strands: bool = False,
+    mark: str | None = None,
+    format: str | None = None,
+    overwrite: bool = False,
+    workers: int | None = None,
+    block_bytes: int = BLOCK_BYTES,
+) -> IngestSummary:
+    """Read every sample's calls into one store.
+
+    Work lies in `<out>.part`; it is kept when the disk is full or the work is interrupted, and
+    the same call then goes on with the samples that are not done.
+
+    Parameters
+    ----------
+    sheet : the sample sheet, as a file or as `design.read_sheet` gives it
+    out : the store's folder
+    genome : a FASTA file; every call is compared with its base, which also gives strand and
+        context
+    merge_strands : sum the two strands of each CpG at its + strand position
+    mark : what formats without a code hold (default 5mC); formats with one are filtered to it
+    format : the files' format, where the sheet names none; None: by their first lines
+    overwrite : replace a store that was made from other inputs
+    workers : files read at a time (default: the processors)
+
+    Raises
+    ------
+    MelismaError
+        The sheet or a file is at fault, or a store made from other inputs is at `out`.
+    """
+    table = sheet if isinstance(sheet, pl.DataFrame) else read_sheet(sheet)
+    out = Path(out)
+    options = _options(genome, merge_strands, mark, block_bytes)
+    sources = _sources(table, out, format)
+    columns = {name: table[name].to_list() for name in table.columns if name not in _NOT_COVARIATES}
+    inputs = _inputs_hash(columns, sources, options)
+    done = None if overwrite else _existing(out, inputs)
+    if done is not None:
+        return done
+    with _work_folder(out):
+        samples = _read_all(sources, options, workers or _processors(), format)
+        strands = _join.check_agreement([source.sample for source in sources], samples)
+        attrs = _attributes(sources, samples, options, inputs)
+        with progress.stage("Writing the store", sum(s.calls for s in samples)) as advance:
+            _join.write_joined(
+                out,
+                columns,
+                samples,
+                strands=strands,
+                genome=options.genome,
+                attrs=attrs,
+                advance=advance,
+            )
+    shutil.rmtree(part_folder(out))
+    return _summary(out, reused=False)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _options(
+    genome: Path | str | None, merge_strands: bool, mark: str | None, block_bytes: int
+) -> Options:
+    return Options(
+        genome=None if genome is None else Genome.open(genome),
+        genome_file=None if genome is None else Path(genome),
+        merge_strands=merge_strands,
+        mark=None if mark is None else MARKS.index(parse_mark(mark)),
+        block_bytes=block_bytes,
+    )
+
+
+def _sources(table: pl.DataFrame, out: Path, format: str | None) -> list[Source]:
+    names = [str(name) for name in table["sample"]]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise MelismaError(f"The sample {twice!r} is in the sample sheet twice.")
+    formats = table["format"].to_list() if "format" in table.columns else [None] * len(names)
+    sources: list[Source] = []
+    for k, (name, file, word) in enumerate(zip(names, table["path"], formats, strict=True)):
+        path = Path(file)
+        check_file(path)
+        named = word or format
+        form = format_named(named) if named else sniff(path).format
+        sources.append(Source(name, path, form, part_folder(out) / "samples" / str(k)))
+    return sources
+
+
+def _inputs_hash(columns: dict[str, list[Any]], sources: list[Source], options: Options) -> str:
+    made_from = [columns, [fingerprint(source, options) for source in sources]]
+    return hashlib.sha256(json.dumps(made_from, default=str).encode()).hexdigest()
+
+
+def _existing(out: Path, inputs: str) -> IngestSummary | None:
+    """The finished store at `out`, if it was made from the same inputs."""
+    if not out.exists():
+        if not out.resolve().parent.is_dir():
+            raise MelismaError(f"There is no folder {out.resolve().parent}: make it first.")
+        return None
+    if open_methylome(out).attrs.get("ingest", {}).get("inputs") != inputs:
+        raise MelismaError(
+            f"{out} was made from other files or options: pass --overwrite to replace it, or name "
+            "another store."
+        )
+    progress.note(f"{out} is complete and made from the same inputs: nothing to do.")
+    return _summary(out, reused=True)
+
+
+@contextmanager
+def _work_folder(out: Path) -> Iterator[None]:
+    """Hold `<out>.part`: bad input removes it, an interruption or a full disk keeps it."""
+    part = part_folder(out)
+    try:
+        part.mkdir(parents=True, exist_ok=True)
+        yield
+    except MelismaError:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    except OSError as error:
+        if error.errno in _DISK_FULL:
+            raise OSError(
+                error.errno,
+                f"The disk is full (or a file too large): make room, and the same command goes on "
+                f"from {part}",
+            ) from error
+        raise
+
+
+def _read_all(
+    sources: Sequence[Source], options: Options, workers: int, format: str | None
+) -> list[SampleCalls]:
+    """Every sample's sorted calls; those that an interrupted ingest finished are taken over."""
+    results = {source.sample: finished_sample(source, options) for source in sources}
+    left = [source for source in sources if results[source.sample] is None]
+    if left and len(left) < len(sources):
+        progress.note(f"{len(sources) - len(left)} of {len(sources)} samples were read before.")
+    stop = threading.Event()
+    total = sum(source.path.stat().st_size for source in left)
+    with progress.stage(f"Reading {len(left)} files", total) as advance:
+        text = [source for source in left if source.form is not MODBAM]
+        pool = ThreadPoolExecutor(max(1, min(workers, len(text))))
+        try:
+            jobs = {
+                pool.submit(_read_text, source, options, advance, stop): source for source in text
+            }
+            _wait(jobs)
+            results |= {source.sample: job.result() for job, source in jobs.items()}
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+        for source in left:
+            if source.form is MODBAM:
+                results[source.sample] = _read_modbam(source, options, workers)
+                advance(source.path.stat().st_size)
+    return [calls for source in sources if (calls := results[source.sample]) is not None]
+
+
+def _wait(jobs: dict[Future[SampleCalls], Source]) -> None:
+    """Wait for all jobs, or for the first that fails: its error is raised."""
+    finished, _ = wait(jobs, return_when=FIRST_EXCEPTION)
+    for job in sorted(finished, key=lambda job: list(jobs).index(job)):
+        error = job.exception()
+        if error is not None and not isinstance(error, InterruptedError):
+            raise error
+
+
+def _read_text(
+    source: Source, options: Options, advance: Callable[[float], Any], stop: threading.Event
+) -> SampleCalls:
+    try:
+        return read_sample(source, options, advance=advance, stop=stop)
+    except MelismaError as error:
+        raise _with_true_format(source, error) from None
+
+
+def _with_true_format(source: Source, error: MelismaError) -> MelismaError:
+    """Adds to a parser's error that the file looks like another format than was named."""
+    try:
+        found = sniff(source.path)
+    except MelismaError:
+        return error
+    if found.format.name == source.form.name:
+        return error
+    return MelismaError(
+        f"{source.path} was read as {source.form.name} and looks like {found.format.name} "
+        f"({found.reason}): leave the format out, or name that one. As {source.form.name}: {error}"
+    )
+
+
+def _read_modbam(source: Source, options: Options, workers: int) -> SampleCalls:
+    from melisma.calls.modbam import read_modbam
+
+    mark = None if options.mark is None else MARKS[options.mark].code
+    batches = read_modbam(source.path, genome=options.genome, mark=mark, workers=workers)
+    return read_sample(source, options, batches=batches)
+
+
+def _attributes(
+    sources: Sequence[Source], samples: Sequence[SampleCalls], options: Options, inputs: str
+) -> dict[str, Any]:
+    attrs: dict[str, Any] = {
+        "ingest": {
+            "inputs": inputs,
+            "merge_strands": options.merge_strands,
+            "samples": {
+                source.sample: {
+                    "file": source.path.name,
+                    "format": source.form.name,
+                    "rows": sample.rows,
+                    "calls": sample.calls,
+                    "drops": sample.drops,
+                }
+                for source, sample in zip(sources, samples, strict=True)
+            },
+        }
+    }
+    if options.genome is not None:
+        attrs["genome"] = {"name": options.genome.name, "lengths": options.genome.lengths}
+    return attrs
+
+
+def _summary(out: Path, *, reused: bool) -> IngestSummary:
+    opened = open_methylome(out)
+    samples = opened.attrs["ingest"]["samples"]
+    return IngestSummary(
+        store=out,
+        samples=opened.sizes["sample"],
+        sites=opened.sizes["site"],
+        rows=sum(sample["rows"] for sample in samples.values()),
+        drops={name: sample["drops"] for name, sample in samples.items()},
+        formats={name: sample["format"] for name, sample in samples.items()},
+        reused=reused,
+    )
