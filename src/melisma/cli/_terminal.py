@@ -1,9 +1,11 @@
 """What the verbs share: progress drawn with rich on stderr, notes, and tables on stdout."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -30,7 +32,7 @@ class TerminalReporter:
             self._progress.remove_task(task)
 
     def note(self, text: str) -> None:
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -42,15 +44,23 @@ def terminal() -> Iterator[None]:
         yield
 
 
+# What a table may take where stdout is a file or a pipe, which have no width of their own.
+_PIPE_WIDTH = 160
+
+
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a small table to stdout; numbers are aligned right."""
-    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    """Print a small table to stdout; numbers are aligned right, words are never cut."""
+    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    console.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
+    if not rows:
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
     for i, column in enumerate(columns):
-        numeric = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left")
+        numeric = all(isinstance(row[i], int | float) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(value) for value in row))
-    Console().print(table)
+        table.add_row(*(escape(_cell(value)) for value in row))
+    console.print(table, highlight=False)
 
 
 def _cell(value: object) -> str:
