@@ -211,7 +211,11 @@ def test_the_result_is_the_same_in_windows_and_processes(tmp_path, monkeypatch):
     whole = list(pileup(path, workers=1))
     assert [part.contig for part in whole] == ["chr1", "chr2"]
     monkeypatch.setattr(modbam, "WINDOW_BASES", 7)
+    monkeypatch.setattr(modbam, "BYTES_PER_WORKER", 1)
     for workers in (1, 2):
+        if workers == 2:
+            # Processes started anew have the real one: counting in this process would fail.
+            monkeypatch.setattr(modbam, "WindowCounter", None)
         done: list[float] = []
         split = list(pileup(path, workers=workers, advance=done.append))
         assert sum(done) == pytest.approx(path.stat().st_size)
@@ -220,11 +224,14 @@ def test_the_result_is_the_same_in_windows_and_processes(tmp_path, monkeypatch):
             for one, other in zip(a[1:], b[1:], strict=True):
                 assert one.dtype == other.dtype
                 np.testing.assert_array_equal(one, other)
+    monkeypatch.undo()
     (only,) = pileup(path, contigs=["chr2"])
     np.testing.assert_array_equal(only.coverage, whole[1].coverage)
 
 
-def test_an_error_in_a_worker_process_reaches_the_caller(tmp_path):
+def test_an_error_in_a_worker_process_reaches_the_caller(tmp_path, monkeypatch):
+    monkeypatch.setattr(modbam, "BYTES_PER_WORKER", 1)
+    monkeypatch.setattr(modbam, "WindowCounter", None)
     good = Read("ACGT", "C+m?,0;", (255,))
     path = bam(tmp_path, good, Read("ACGT", "C+m?,1;", (255,), contig="chr2"))
     with pytest.raises(MelismaError, match="read1: its MM tag counts more bases"):

@@ -97,8 +97,8 @@ def pileup(
     genome : gives the contexts and drops rows whose reference base is not the mark's
     mark : code, ChEBI number or name: only this mark's rows; None: all, which must be supported
     min_probability : 0 to 1; less probable calls fail
-    workers : processes; None: by the file's size and the processors at hand. Several of them
-        need a script's own code to stand under `if __name__ == "__main__":`
+    workers : at most so many processes (None: the processors at hand); a small file is read
+        by one. Several need a script's own code to stand under `if __name__ == "__main__":`
     contigs : only these; None: all with reads
     advance : takes the bytes of the file done since the last call; None: a stage of its own
 
@@ -119,7 +119,7 @@ def pileup(
             f"The least probability of a call is {min_probability}: give one from 0 to 1."
         )
     windows = _windows(path, genome, contigs)
-    processes = min(len(windows), _processes(path) if workers is None else workers)
+    processes = min(len(windows), _processes(path, workers))
     counted = _count(path, windows, chosen, min_probability, processes)
     checks = _GenomeCheck(path, genome)
     size = path.stat().st_size
@@ -219,9 +219,11 @@ def _check_length(path: Path, genome: Genome, contig: str, length: int) -> None:
         )
 
 
-def _processes(path: Path) -> int:
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(available or 1, 1 + path.stat().st_size // BYTES_PER_WORKER)
+def _processes(path: Path, workers: int | None) -> int:
+    if workers is None:
+        affinity = getattr(os, "sched_getaffinity", None)
+        workers = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return min(workers, 1 + path.stat().st_size // BYTES_PER_WORKER)
 
 
 def _count(
