@@ -1,1 +1,7 @@
-"""(being written)"""
+"""Quality of a study: coverage, levels, resemblance, outliers, and who is who."""
+
+from melisma.quality._identity import Identity, person_labels
+from melisma.quality._sheet import Contradiction
+from melisma.quality.check import Quality, check_quality
+
+__all__ = ["Contradiction", "Identity", "Quality", "check_quality", "person_labels"]

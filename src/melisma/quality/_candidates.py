@@ -1,0 +1,251 @@
+"""Which sites behave like genotypes, chosen from the levels alone.
+
+A walk keeps two bounded sets of candidates, sites that show all three classes: a random one and
+the most promising one. From the random one expectation-maximisation learns how common
+genotype-like sites are among candidates, their allele frequencies, and what this study's
+ordinary sites look like; that turns each promising site's likelihoods into a probability. A site
+that only tells two tissues or two treatments apart has no middle class. The sample sheet is
+never looked at.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from melisma.quality._genotypes import (
+    CLASS_LIMITS,
+    FEWEST_READS,
+    FREQUENCIES,
+    class_table,
+    log_likelihoods,
+    log_sum,
+    read_cells,
+)
+from melisma.quality._pool import Pool, site_hash
+from melisma.quality._walk import Floats, Integers, Stretch
+
+# An array's level weighs like this many reads: standard deviation .1 at one half.
+ARRAY_READS = 24
+_SHARE_COVERED = 0.75
+# Each class needs this share of the samples (and one): rarer alleles tell few pairs apart.
+_SHARE_OF_CLASS = 0.02
+_MOST_CANDIDATES = 4000
+_MOST_SITES = 400
+# One variant, or one stretch of allele-specific methylation, is one witness.
+_APART = 1000
+_LINKED_WITHIN, _LINKED_R2 = 1_000_000, 0.8
+# Fewer samples at a time keep the look-ups in memory that does not grow with the stretch.
+_CELLS_AT_ONCE = 1_000_000
+# So many imagined sites, spread evenly, steady what is learned from few candidates.
+_IMAGINED = 10.0
+# One copy in males, silenced copies in females, or many copies: levels are not genotypes there.
+_NOT_AUTOSOMES = re.compile(r"(?i:chr)?([XYZWMC]|MT|Mt|Pt)|NC_00002[34]\.\d+|NC_012920\.\d+")
+
+
+@dataclass(frozen=True)
+class GenotypeSites:
+    """The sites that tell people apart, best first.
+
+    contig, position : (sites,)
+    likelihood : (sites, samples, 3), of the reads given 0, 1 or 2 intact copies; 1 if not seen
+    frequency : (sites,), of the intact allele
+    weight : (sites,), probability that the site is genotype-like
+    level : (sites, samples), NaN where fewer than 4 reads
+    candidates : how many sites showed all three classes
+    evidence : log likelihood ratio of "some candidates are genotype-like" to "none is"
+    """
+
+    contig: Integers
+    position: Integers
+    likelihood: Floats
+    frequency: Floats
+    weight: Floats
+    level: Floats
+    candidates: int
+    evidence: float
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What the candidates of a study are made of.
+
+    share : of candidates that are genotype-like, 0.001 to 0.5
+    frequencies : (frequencies,), shares of the allele frequencies among those
+    ordinary : (models,), shares of the ordinary models among the rest
+    evidence : log likelihood ratio to share 0
+    """
+
+    share: float
+    frequencies: Floats
+    ordinary: Floats
+    evidence: float
+
+
+def autosomal(contigs: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Which contigs are neither sex chromosomes nor organelles, (contigs,).
+
+    >>> autosomal(["chr1", "chrX", "MT", "2"]).tolist()
+    [True, False, False, True]
+    """
+    return np.array([_NOT_AUTOSOMES.fullmatch(name) is None for name in contigs], dtype=bool)
+
+
+class GenotypePool:
+    """The candidates of a walk."""
+
+    def __init__(self, n_samples: int, contigs: Sequence[str]) -> None:
+        self._n_samples = n_samples
+        self._usable = autosomal(contigs)
+        self._promising, self._random = Pool(_MOST_CANDIDATES), Pool(_MOST_CANDIDATES)
+        self._candidates = 0
+
+    def add(self, stretch: Stretch) -> None:
+        """Offer one stretch of sites."""
+        methylated, coverage = _reads(stretch)
+        covered = coverage >= FEWEST_READS
+        chosen = _three_classes(stretch.level, covered) & self._usable[stretch.contig]
+        if not chosen.any():
+            return
+        self._candidates += int(chosen.sum())
+        cells = read_cells(methylated[chosen], coverage[chosen])
+        rows = {
+            "cells": cells.astype(np.int16),
+            "level": np.where(covered[chosen], stretch.level[chosen], np.nan),
+            "contig": stretch.contig[chosen],
+            "position": stretch.position[chosen],
+        }
+        tie = site_hash(stretch)[chosen]
+        everyone = np.ones(len(tie), dtype=bool)
+        self._random.add(np.zeros(len(tie)), tie, rows, everyone)
+        self._promising.add(-rough_gain(cells), tie, rows, everyone)
+
+    def select(self) -> GenotypeSites:
+        """The sites more likely genotype-like than not, one a kilobase, linked ones once."""
+        if not self._candidates:
+            return _no_sites(self._n_samples)
+        sample = self._random.rows()["cells"]
+        mixture = learn(
+            log_likelihoods(sample, ordinary=False), log_likelihoods(sample, ordinary=True)
+        )
+        rows = self._promising.rows()
+        genotype = log_likelihoods(rows["cells"], ordinary=False) + np.log(mixture.frequencies)
+        ordinary = log_likelihoods(rows["cells"], ordinary=True) + np.log(mixture.ordinary)
+        gain = log_sum(genotype) - log_sum(ordinary)
+        order = np.argsort(-gain, kind="stable")
+        likely = order[gain[order] + np.log(mixture.share / (1 - mixture.share)) >= 0]
+        table = class_table()[rows["cells"][likely]]
+        contig, position = (rows[name][likely].astype(np.int64) for name in ("contig", "position"))
+        kept = _independent(contig, position, dosage(table))
+        posterior = np.exp(genotype[likely] - log_sum(genotype[likely])[:, None])
+        odds = gain[likely] + np.log(mixture.share / (1 - mixture.share))
+        return GenotypeSites(
+            contig=contig[kept],
+            position=position[kept],
+            likelihood=table[kept],
+            frequency=(posterior @ FREQUENCIES)[kept],
+            weight=1 / (1 + np.exp(-odds[kept])),
+            level=rows["level"][likely[kept]],
+            candidates=self._candidates,
+            evidence=mixture.evidence,
+        )
+
+
+def _no_sites(n_samples: int) -> GenotypeSites:
+    none = np.zeros(0)
+    shape = (0, n_samples)
+    places = np.zeros(0, dtype=np.int64)
+    return GenotypeSites(places, places, np.zeros((*shape, 3)), none, none, np.zeros(shape), 0, 0.0)
+
+
+def _reads(stretch: Stretch) -> tuple[Integers, Integers]:
+    if stretch.methylated is not None and stretch.coverage is not None:
+        return stretch.methylated, stretch.coverage
+    coverage = np.where(np.isfinite(stretch.level), ARRAY_READS, 0)
+    return np.rint(np.nan_to_num(stretch.level) * ARRAY_READS).astype(np.int64), coverage
+
+
+def _three_classes(
+    level: npt.NDArray[np.float32], covered: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Sites covered in enough samples that show low, middle and high levels, (sites,)."""
+    chosen = covered.mean(1) >= _SHARE_COVERED
+    needed = max(1, round(_SHARE_OF_CLASS * level.shape[1]))
+    for low, high in CLASS_LIMITS:
+        chosen &= (covered & (level >= low) & (level <= high)).sum(1) >= needed
+    return chosen
+
+
+def dosage(table: Floats) -> Floats:
+    """Expected share of intact copies, from likelihoods (..., 3)."""
+    return table @ np.array([0.0, 0.5, 1.0]) / table.sum(-1)
+
+
+def squared_correlation(values: Floats) -> Floats:
+    """Squared correlation of every two rows, (rows, rows); 0 where a row does not vary.
+
+    >>> squared_correlation(np.array([[0.0, 1, 2], [4, 2, 0], [1, 1, 1]])).round(6).tolist()
+    [[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+    centred = values - values.mean(1, keepdims=True)
+    length = np.sqrt((centred**2).sum(1, keepdims=True))
+    unit = centred / np.where(length > 1e-12, length, np.inf)
+    return (unit @ unit.T) ** 2
+
+
+def rough_gain(cells: Integers) -> Floats:
+    """Log likelihood ratio of genotype-like to ordinary, all models weighed alike, (sites,)."""
+    out = np.empty(len(cells))
+    step = max(1, _CELLS_AT_ONCE // max(cells.shape[1], 1))
+    for start in range(0, len(cells), step):
+        part = cells[start : start + step]
+        genotype, ordinary = (log_likelihoods(part, ordinary=kind) for kind in (False, True))
+        out[start : start + step] = log_sum(genotype) - log_sum(ordinary)
+    return out
+
+
+def learn(genotype: Floats, ordinary: Floats) -> Mixture:
+    """What the candidates are made of, by expectation-maximisation.
+
+    The genotype-like share stays at or below one half, so that every site needs evidence of its
+    own.
+
+    Parameters
+    ----------
+    genotype, ordinary : (sites, models), log likelihoods
+    """
+    top = np.maximum(genotype.max(1), ordinary.max(1))[:, None]
+    g, o = np.exp(genotype - top), np.exp(ordinary - top)
+    frequencies, models = (np.full(x.shape[1], 1 / x.shape[1]) for x in (g, o))
+    share = 0.05
+    tiny = np.finfo(float).tiny
+    for _ in range(300):
+        as_genotype, as_ordinary = (np.maximum(x, tiny) for x in (g @ frequencies, o @ models))
+        total = share * as_genotype + (1 - share) * as_ordinary
+        found = share * as_genotype / total
+        frequencies = frequencies * (g.T @ (share / total)) + _IMAGINED / len(frequencies)
+        models = models * (o.T @ ((1 - share) / total)) + _IMAGINED / len(models)
+        frequencies, models = frequencies / frequencies.sum(), models / models.sum()
+        # One tenth of a genotype-like site among ten more: with no candidates the share is small.
+        share = float(np.clip((found.sum() + 0.1) / (len(found) + 10), 0.001, 0.5))
+    as_genotype, as_ordinary = (np.maximum(x, tiny) for x in (g @ frequencies, o @ models))
+    evidence = np.log1p(share * (as_genotype / as_ordinary - 1)).sum()
+    return Mixture(share, frequencies, models, float(evidence))
+
+
+def _independent(contig: Integers, position: Integers, dosages: Floats) -> list[int]:
+    """Which sites to keep, best first: none within 1 kb of, or linked to, a better one."""
+    alike = squared_correlation(dosages)
+    kept: list[int] = []
+    for i in range(len(contig)):
+        if len(kept) == _MOST_SITES:
+            break
+        others = np.array(kept, dtype=np.int64)
+        apart = np.abs(position[others] - position[i])
+        near = (contig[others] == contig[i]) & (apart < _LINKED_WITHIN)
+        linked = alike[others, i] > _LINKED_R2
+        if not (near & ((apart < _APART) | linked)).any():
+            kept.append(i)
+    return kept

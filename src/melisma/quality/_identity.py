@@ -1,0 +1,248 @@
+"""Which samples come from the same person, from the calls alone."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from melisma.errors import MelismaError
+from melisma.quality._candidates import GenotypeSites
+from melisma.quality._pairs import (
+    group_people,
+    level_distance,
+    pair_scores,
+    score_threshold,
+    shared_movement,
+)
+from melisma.quality._sheet import Contradiction, coinciding_columns, contradictions
+from melisma.quality._walk import Floats
+
+FEWEST_SAMPLES = 4
+FEWEST_SITES = 10
+# Sites are recognised by all three genotypes, so by three people.
+FEWEST_PEOPLE = 3
+# Log likelihood ratio to "no site is genotype-like"; about 1 in 20,000 by chance.
+LEAST_EVIDENCE = 10.0
+# Sites of a cell mixture or a treatment move together; 0.25 is far beyond chance for 10 sites.
+_MOST_SHARED = 0.25
+_MOST_UNDECIDED = 0.1
+_UNTOLD = "Which samples come from one person cannot be told"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which samples come from one person.
+
+    Attributes
+    ----------
+    sites : number of genotype-like sites used
+    distance : (samples, samples), mean absolute difference of levels at them, NaN unknown
+    comparisons : (samples, samples), sites that both samples cover
+    threshold : the score from which two samples are called one person's (natural log units)
+    people : (samples,), 0-based person of each sample; empty where not resolved
+    pairs : sample_a, sample_b, distance, sites, score, same_person (null: not resolved)
+    contradictions : where the people contradict the sample sheet
+    resolved : whether the question could be answered
+    reason : why not, or what limits the answer; empty if nothing does
+    sentence : the answer in one sentence
+    """
+
+    sites: int
+    distance: Floats
+    comparisons: npt.NDArray[np.int64]
+    threshold: float
+    people: tuple[int, ...]
+    pairs: pl.DataFrame = field(repr=False)
+    contradictions: tuple[Contradiction, ...]
+    resolved: bool
+    reason: str
+    sentence: str
+
+
+def person_labels(identity: Identity) -> list[str]:
+    """The inferred person of each sample as donor1, donor2, ... for use as a block.
+
+    Raises
+    ------
+    MelismaError
+        The check could not tell the people apart.
+    """
+    if not identity.resolved:
+        raise MelismaError(
+            f"{_UNTOLD}, so they cannot serve as blocks: {identity.reason} Give the people in the "
+            "sample sheet's column `individual` instead."
+        )
+    return [f"donor{person + 1}" for person in identity.people]
+
+
+def identify(
+    sites: GenotypeSites, samples: Sequence[str], sheet: Mapping[str, Sequence[Any]]
+) -> Identity:
+    """Group the samples by person and compare the groups with the sample sheet.
+
+    Parameters
+    ----------
+    sites : the genotype-like sites
+    samples : (samples,), names
+    sheet : the sample sheet's columns, each (samples,)
+    """
+    n_sites = len(sites.weight)
+    distance, comparisons = level_distance(sites.level)
+    scores = pair_scores(sites)
+    upper = np.triu_indices(len(samples), 1)
+    threshold = score_threshold(scores[upper]) if len(samples) > 1 else float("nan")
+    reason = _too_little(sites, len(samples))
+    people: tuple[int, ...] = ()
+    limits = ""
+    if not reason:
+        placed = np.diag(scores) >= threshold
+        grouping = group_people(scores, threshold)
+        people = grouping.people
+        reason = _unclear(sites, scores, placed, threshold, people)
+        limits = _limits(samples, placed, grouping.conflicts, coinciding_columns(people, sheet))
+    resolved = not reason
+    people = people if resolved else ()
+    return Identity(
+        sites=n_sites,
+        distance=distance,
+        comparisons=comparisons,
+        threshold=threshold,
+        people=people,
+        pairs=_pair_table(samples, distance, comparisons, scores, people),
+        contradictions=contradictions(people, samples, sheet) if resolved else (),
+        resolved=resolved,
+        reason=reason or limits,
+        sentence=_sentence(people, n_sites) if resolved else f"{_UNTOLD}.",
+    )
+
+
+def _too_little(sites: GenotypeSites, n_samples: int) -> str:
+    if n_samples < FEWEST_SAMPLES:
+        return (
+            f"Genotype-like sites cannot be recognised in {n_samples} "
+            f"sample{'' if n_samples == 1 else 's'}: at least {FEWEST_SAMPLES} are needed."
+        )
+    found = len(sites.weight)
+    if sites.weight.sum() < FEWEST_SITES or sites.evidence < LEAST_EVIDENCE:
+        return (
+            f"Of {sites.candidates:,} sites with low, middle and high levels {found} may be "
+            f"genotypes, as good as {sites.weight.sum():.1f} certain ones: at least "
+            f"{FEWEST_SITES} are needed."
+        )
+    return ""
+
+
+def _unclear(
+    sites: GenotypeSites,
+    scores: Floats,
+    placed: npt.NDArray[np.bool_],
+    threshold: float,
+    people: Sequence[int],
+) -> str:
+    """Why the pairs give no clear answer; empty if they do."""
+    n_sites = len(sites.weight)
+    if placed.sum() < max(2, len(placed) / 2):
+        return (
+            f"The {n_sites} genotype-like sites are too few, or too thinly covered, to tell one "
+            f"person from two: only {placed.sum()} of {len(placed)} samples could match a copy "
+            "of themselves."
+        )
+    if len(set(people)) < FEWEST_PEOPLE:
+        return (
+            f"The {n_sites} sites would put all samples into {len(set(people))} people, who cannot "
+            "show three genotypes at one site, so they are not genotypes."
+        )
+    observed, expected = shared_movement(sites, people)
+    if observed > expected + _MOST_SHARED:
+        return (
+            f"The {n_sites} sites move together (mean squared correlation {observed:.2f}, at most "
+            f"{expected:.2f} expected), as a cell mixture or a treatment makes them and genotypes "
+            "do not."
+        )
+    inner = scores[np.ix_(placed, placed)][np.triu_indices(int(placed.sum()), 1)]
+    undecided = ((inner > 0) & (inner < threshold)).mean()
+    if undecided > _MOST_UNDECIDED:
+        return (
+            f"There is no gap between same and different people: {undecided:.0%} of the pairs "
+            f"lie between the two at the {n_sites} genotype-like sites."
+        )
+    return ""
+
+
+def _limits(
+    samples: Sequence[str],
+    placed: npt.NDArray[np.bool_],
+    conflicts: Sequence[tuple[int, int]],
+    coinciding: Sequence[str],
+) -> str:
+    """What a resolved answer leaves open."""
+    words = []
+    if not placed.all():
+        names = ", ".join(name for name, ok in zip(samples, placed, strict=True) if not ok)
+        words.append(f"Too few reads at these sites to place {names}: each counts as a person.")
+    if conflicts:
+        named = "; ".join(f"{samples[a]} and {samples[b]}" for a, b in conflicts)
+        words.append(
+            f"Some samples match two people, as mixed DNA or a close relative would: {named} "
+            "match each other but not each other's person."
+        )
+    if coinciding:
+        words.append(
+            f"The people coincide with the column {coinciding[0]}: sites that differ in three "
+            "steps between its values, in calls without variants, would look the same."
+        )
+    return " ".join(words)
+
+
+def _pair_table(
+    samples: Sequence[str],
+    distance: Floats,
+    comparisons: npt.NDArray[np.int64],
+    scores: Floats,
+    people: Sequence[int],
+) -> pl.DataFrame:
+    first, second = np.triu_indices(len(samples), 1)
+    names = np.array(samples, dtype=object)
+    person = np.array(people, dtype=np.int64)
+    same = (person[first] == person[second]).tolist() if people else [None] * len(first)
+    return (
+        pl.DataFrame(
+            {
+                "sample_a": names[first].tolist(),
+                "sample_b": names[second].tolist(),
+                "distance": distance[first, second],
+                "sites": comparisons[first, second],
+                "score": scores[first, second],
+                "same_person": same,
+            },
+            schema_overrides={
+                "sample_a": pl.String,
+                "sample_b": pl.String,
+                "same_person": pl.Boolean,
+            },
+        )
+        .with_columns(pl.col("distance").fill_nan(None))
+        .sort("score", descending=True, maintain_order=True)
+    )
+
+
+def _sentence(people: Sequence[int], n_sites: int) -> str:
+    sizes = Counter(Counter(people).values())
+    total, n = len(people), len(set(people))
+    opening = f"By {n_sites} genotype-like sites the {total} samples come from"
+    if set(sizes) == {1}:
+        return f"{opening} {n} different people."
+    if n == 1:
+        return f"{opening} one person."
+    if len(sizes) == 1:
+        return f"{opening} {n} people, each seen {_times(next(iter(sizes)))}."
+    parts = [f"{count} seen {_times(size)}" for size, count in sorted(sizes.items())]
+    return f"{opening} {n} people: {', '.join(parts)}."
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")

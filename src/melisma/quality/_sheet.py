@@ -1,0 +1,188 @@
+"""Where the people found in the calls contradict the sample sheet."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# Columns that name the sample or its file, not a trait.
+_NOT_TRAITS = ("sample", "path", "format", "individual")
+# A column is taken to differ between people, or within them, when this share of them shows it.
+_MAJORITY = 2 / 3
+_FEWEST_PEOPLE = 3
+# Whole numbers with more values than this are measurements, not groups.
+_MOST_CODES = 5
+
+Members = Mapping[int, Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """One place where the calls and the sample sheet disagree.
+
+    samples : the samples concerned
+    column : the sheet's column
+    found, expected : what the sheet says, and what the people found lead one to expect
+    sentence : the same in words
+    """
+
+    samples: tuple[str, ...]
+    column: str
+    found: str
+    expected: str
+    sentence: str
+
+
+def contradictions(
+    people: Sequence[int], samples: Sequence[str], sheet: Mapping[str, Sequence[Any]]
+) -> tuple[Contradiction, ...]:
+    """Compare the inferred people with the sheet's `individual` and with its categorical columns.
+
+    Among people with at least two samples, a column that is constant inside at least two thirds
+    of them (and three people) is a trait of people, such as a disease; one that differs inside
+    as many is a condition, such as a treatment. The rest are the exceptions.
+
+    Parameters
+    ----------
+    people : (samples,), 0-based person of each sample
+    samples : (samples,), names
+    sheet : columns, each (samples,)
+    """
+    members: dict[int, list[int]] = {}
+    for i, person in enumerate(people):
+        members.setdefault(person, []).append(i)
+    found: list[Contradiction] = []
+    if "individual" in sheet:
+        found += _individuals(members, people, samples, _words(sheet["individual"]))
+    repeated = {person: rows for person, rows in members.items() if len(rows) > 1}
+    for column, values in sheet.items():
+        if column not in _NOT_TRAITS and _is_categorical(values):
+            found += _exceptions(repeated, samples, column, _words(values))
+    return tuple(found)
+
+
+def coinciding_columns(people: Sequence[int], sheet: Mapping[str, Sequence[Any]]) -> list[str]:
+    """Categorical columns that divide the samples exactly as the people do.
+
+    >>> coinciding_columns([0, 0, 1, 1], {"tissue": ["liver", "liver", "skin", "skin"]})
+    ['tissue']
+    """
+    return [
+        column
+        for column, values in sheet.items()
+        if column not in _NOT_TRAITS
+        and _is_categorical(values)
+        and len(set(zip(people, _words(values), strict=True)))
+        == len(set(people))
+        == len(set(_words(values)))
+    ]
+
+
+def _words(values: Sequence[Any]) -> list[str]:
+    """Values as text; empty where missing."""
+    return ["" if v is None or v != v else str(v) for v in values]
+
+
+def _is_categorical(values: Sequence[Any]) -> bool:
+    known = [v for v in values if v is not None and v == v and v != ""]
+    if any(isinstance(v, float) for v in known):
+        return False
+    codes = any(isinstance(v, int) and not isinstance(v, bool) for v in known)
+    distinct = len(set(known))
+    # A value of its own in nearly every sample is a name, not a trait.
+    return 1 < distinct <= len(known) / 2 and (not codes or distinct <= _MOST_CODES)
+
+
+def _individuals(
+    members: Members, people: Sequence[int], samples: Sequence[str], named: Sequence[str]
+) -> list[Contradiction]:
+    found: list[Contradiction] = []
+    for rows in members.values():
+        labels = list(dict.fromkeys(named[i] for i in rows if named[i]))
+        if len(labels) > 1:
+            who = tuple(samples[i] for i in rows if named[i])
+            told = _listed([f"{samples[i]} as {named[i]}" for i in rows if named[i]])
+            sentence = f"{_listed(who)} come from one person, but the sheet has {told}."
+            found.append(
+                Contradiction(who, "individual", ", ".join(labels), "one individual", sentence)
+            )
+    for label in dict.fromkeys(name for name in named if name):
+        rows = [i for i, name in enumerate(named) if name == label]
+        groups = list(dict.fromkeys(people[i] for i in rows))
+        if len(groups) > 1:
+            who = tuple(samples[i] for i in rows)
+            apart = " | ".join(
+                ", ".join(samples[i] for i in rows if people[i] == person) for person in groups
+            )
+            sentence = (
+                f"{_listed(who)} are all {label} in the sheet, but come from {len(groups)} "
+                f"people ({apart})."
+            )
+            found.append(Contradiction(who, "individual", label, f"{len(groups)} people", sentence))
+    return found
+
+
+def _exceptions(
+    repeated: Members, samples: Sequence[str], column: str, values: Sequence[str]
+) -> list[Contradiction]:
+    inside = {
+        person: {values[i] for i in rows}
+        for person, rows in repeated.items()
+        if all(values[i] for i in rows)
+    }
+    same = [person for person, seen in inside.items() if len(seen) == 1]
+    differ = [person for person, seen in inside.items() if len(seen) > 1]
+    for regular, exceptions, between in ((same, differ, True), (differ, same, False)):
+        if len(regular) >= max(_FEWEST_PEOPLE, _MAJORITY * len(inside)):
+            share = f"{len(regular)} of {len(inside)} people"
+            return [
+                _exception(repeated, person, exceptions, samples, column, values, share, between)
+                for person in exceptions
+            ]
+    return []
+
+
+def _exception(
+    repeated: Members,
+    person: int,
+    exceptions: Sequence[int],
+    samples: Sequence[str],
+    column: str,
+    values: Sequence[str],
+    share: str,
+    between: bool,
+) -> Contradiction:
+    rows = repeated[person]
+    who = tuple(samples[i] for i in rows)
+    if between:
+        told = _listed([f"{samples[i]} as {values[i]}" for i in rows])
+        sentence = (
+            f"{_listed(who)} come from one person, but for {column} the sheet has {told}, and "
+            f"{column} is the same inside {share}."
+        )
+        expected = "one value"
+    else:
+        sentence = (
+            f"{_listed(who)} come from one person, but {'both' if len(who) == 2 else 'all'} are "
+            f"{values[rows[0]]} in the sheet, and {column} differs inside {share}."
+        )
+        expected = "different values"
+        others = [other for other in exceptions if other != person]
+        # Two people of two samples, each constant, in different states: one exchange mends both.
+        if len(others) == 1 and len(rows) == len(repeated[others[0]]) == 2:
+            other = repeated[others[0]]
+            if values[other[0]] != values[rows[0]]:
+                sentence += (
+                    f" Exchanging one of them with one of {samples[other[0]]} and "
+                    f"{samples[other[1]]} would reconcile both pairs: a swap is likely, not proven."
+                )
+    found = ", ".join(dict.fromkeys(values[i] for i in rows))
+    return Contradiction(who, column, found, expected, sentence)
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Words as a reader lists them.
+
+    >>> _listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
