@@ -1,0 +1,40 @@
+"""Pieces of markup that the sections share."""
+
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from melisma.report._style import Figure
+from melisma.report._words import prose
+
+
+@dataclass
+class Page:
+    """What the sections leave for the page's script."""
+
+    figures: dict[str, Any] = field(default_factory=dict)
+    tables: list[dict[str, Any]] = field(default_factory=list)
+
+    def plot(self, key: str, figure: Figure, *, square: bool = False) -> str:
+        """The place where the script draws a figure; its label serves who cannot see it."""
+        self.figures[key] = figure.spec()
+        shape = (
+            'class="plot square"' if square else f'class="plot" style="height:{figure.height}px"'
+        )
+        return (
+            f'<div {shape} data-figure="{escape(key)}" role="img" '
+            f'aria-label="{escape(figure.label)}"></div>'
+        )
+
+
+def figure(heading: str, plot: str, *, note: str = "", kind: str = "") -> str:
+    """A figure with its heading above and a note in small type below."""
+    below = f'<p class="note">{note}</p>' if note else ""
+    return (
+        f'<figure class="{kind}"><figcaption><h4>{heading}</h4></figcaption>{plot}{below}</figure>'
+    )
+
+
+def calm(sentence: str) -> str:
+    """A reason or a caution in a quiet box."""
+    return f'<p class="calm">{prose(sentence)}</p>'

@@ -1,0 +1,88 @@
+"""The page: sections, figures, style and script put into one file that needs no network."""
+
+import json
+from datetime import datetime
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from plotly.offline import get_plotlyjs
+
+from melisma import progress
+from melisma.report import _section_quality, _sections, _words
+from melisma.report._markup import Page, calm
+from melisma.report._methods import methods
+from melisma.report._study import Study
+from melisma.report._style import FONT, css_variables, template
+
+
+def page(study: Study) -> str:
+    """The whole report as HTML."""
+    made = Page()
+    names = _words.short_titles(study.contrasts)
+    with progress.stage("report", total=len(study.contrasts) + 3) as advance:
+        quality = _section_quality.quality(study, made)
+        advance(1)
+        questions = []
+        for asked in study.contrasts:
+            questions.append(_sections.contrast(study, asked, made, names[asked.key]))
+            advance(1)
+        calibration = _sections.calibration(study, made, names)
+        tables = _sections.tables(study, made, names)
+        advance(1)
+        title = str(study.run.get("title") or "Methylome study")
+        folder = files("melisma.report")
+        whole = Template(folder.joinpath("page.html").read_text(encoding="utf-8")).substitute(
+            title=escape(title),
+            style=css_variables()
+            + f"\n:root {{ --font: {FONT}; }}\n"
+            + folder.joinpath("page.css").read_text(encoding="utf-8"),
+            masthead=_masthead(study),
+            summary=_words.prose(_words.summary(study)),
+            numbers=_numbers(study),
+            findings=_sections.findings(study),
+            quality=quality,
+            questions="".join(questions)
+            or calm("No contrast was asked for, so nothing was tested."),
+            calibration=calibration,
+            tables=tables,
+            methods=methods(study),
+            data=_json({"template": template(), "figures": made.figures, "tables": made.tables}),
+            plotly=get_plotlyjs(),
+            script=folder.joinpath("page.js").read_text(encoding="utf-8"),
+        )
+        advance(1)
+    return whole
+
+
+def _json(value: Any) -> str:
+    # "<" would let data end the script element.
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _masthead(study: Study) -> str:
+    run = study.run
+    try:
+        made = datetime.fromisoformat(str(run.get("created")))
+        when = f"{made.day} {made:%B %Y}, {made:%H:%M}"
+    except ValueError:
+        when = str(run.get("created") or "")
+    words = [when, f"melisma {run.get('melisma', '')}".strip()]
+    return escape(" · ".join(word for word in words if word))
+
+
+def _numbers(study: Study) -> str:
+    run = study.run
+    values = [(f"{run['samples']:,}", "sample" if run["samples"] == 1 else "samples")]
+    if study.people:
+        people = len(set(study.people.values()))
+        values.append((f"{people:,}", "person" if people == 1 else "people"))
+    values.append((f"{run['sites']:,}", f"{run.get('mark', '5mC')} sites"))
+    samples = study.table("qc_samples")
+    if samples is not None and (depth := samples["coverage_median"].median()) is not None:
+        values.append((f"{depth:.0f}×", "median coverage"))
+    return "".join(
+        f"<div><dt>{escape(noun)}</dt><dd>{escape(number)}</dd></div>" for number, noun in values
+    )
