@@ -11,7 +11,9 @@ def demo(
 ) -> None:
     """Run the built-in study of naive B cells, healthy and lupus, from calls to report.
 
-    Example: `melisma demo --out melisma-demo`
+    \b
+    Example:
+      melisma demo --out melisma-demo
     """
     from melisma import datasets
     from melisma.cli._terminal import terminal

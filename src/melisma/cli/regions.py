@@ -22,8 +22,10 @@ def regions(
 ) -> None:
     """Find regions that differ along a contrast, against relabelled data.
 
-    Example: `melisma regions melisma-demo/study.zarr -f "~ cell + disease" -c
-    "cell[activated_naive] - cell[resting_naive]" -o regions.bed`
+    \b
+    Example:
+      melisma regions melisma-demo/study.zarr -f "~ cell + disease" \\
+        -c "cell[activated_naive] - cell[resting_naive]" -o regions.bed
     """
     from melisma.cli._tables import check_output, write_table
     from melisma.cli._terminal import show_table, terminal

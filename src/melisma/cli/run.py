@@ -19,7 +19,9 @@ def run(
 
     Steps whose inputs and parameters have not changed are skipped.
 
-    Example: `melisma run study.toml --out results`
+    \b
+    Example:
+      melisma run study.toml --out results
     """
     from melisma.cli._terminal import terminal
     from melisma.study import run_study

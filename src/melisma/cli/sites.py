@@ -14,8 +14,10 @@ def sites(
 ) -> None:
     """Test every site along a contrast.
 
-    Example: `melisma sites melisma-demo/study.zarr -f "~ cell + disease" -c "cell[activated_naive]
-    - cell[resting_naive]" --block identity -o sites.tsv`
+    \b
+    Example:
+      melisma sites melisma-demo/study.zarr -f "~ cell + disease" \\
+        -c "cell[activated_naive] - cell[resting_naive]" --block identity -o sites.tsv
     """
     from melisma.cli._tables import check_output, write_table
     from melisma.cli._terminal import show_table, terminal

@@ -120,7 +120,9 @@ def read_study(path: Path | str) -> StudyConfig:
 
 
 def _sentence(path: Path, error: ValidationError) -> str:
-    first = error.errors()[0]
+    # An unknown key explains a missing one, so it is said first.
+    errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    first = errors[0]
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         section = first["loc"][:-1]
