@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from melisma.calls._fields import Fault
 from melisma.calls._format import Format, Kind
-from melisma.calls._parser import Fault
 from melisma.errors import MelismaError
 from melisma.methylome import MARKS
 

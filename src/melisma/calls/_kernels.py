@@ -9,7 +9,7 @@ IN_PLACE, BEFORE, AFTER, IN_CG_C, IN_CG_G, COMPARED, PAST_END, OFF_BASE, ON_N = 
 
 
 @njit(cache=True, nogil=True)
-def _carries(bases, i, base, other, strand, merged):  # type: ignore[no-untyped-def]
+def _carries(bases, i, base, other, strand, merged):
     """Whether bases[i] can carry a mark of `base` (`other` is its complement) on that strand."""
     if i < 0 or i >= bases.size:
         return False
@@ -21,7 +21,7 @@ def _carries(bases, i, base, other, strand, merged):  # type: ignore[no-untyped-
 
 
 @njit(cache=True, nogil=True)
-def check_bases(key, bases, first, length, is_adenine, merged, only_cg, keep, tally):  # type: ignore[no-untyped-def]
+def check_bases(key, bases, first, length, is_adenine, merged, only_cg, keep, tally):
     """Compare each call with the reference base, and give strand-less calls their strand.
 
     key : int64 (calls,), changed in place where the strand is taken from the base
@@ -72,7 +72,7 @@ def check_bases(key, bases, first, length, is_adenine, merged, only_cg, keep, ta
 
 
 @njit(cache=True, nogil=True)
-def fold_strands(key):  # type: ignore[no-untyped-def]
+def fold_strands(key):
     """Place every CpG call on the + strand's C with strand 0, in place."""
     for row in range(key.size):
         position = key[row] >> 5
@@ -82,7 +82,7 @@ def fold_strands(key):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def sum_repeats(key, methylated, coverage):  # type: ignore[no-untyped-def]
+def sum_repeats(key, methylated, coverage):
     """Sum the counts of equal neighbouring keys, in place; returns how many keys are left."""
     kept = 0
     for row in range(key.size):
@@ -96,7 +96,7 @@ def sum_repeats(key, methylated, coverage):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def join_samples(keys, counts_m, counts_n, contexts, head, filled, finished, out):  # type: ignore[no-untyped-def]
+def join_samples(keys, counts_m, counts_n, contexts, head, filled, finished, out):
     """Join the samples' sorted calls into rows of sites until a buffer or the output ends.
 
     keys : int64 (samples, buffer), each ascending in [head, filled)

@@ -1,6 +1,7 @@
 """From a text file to batches of calls, through the parser's kernel."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from melisma.calls._faults import Row, fault_error, split_row
-from melisma.calls._format import Format, Kind
-from melisma.calls._parser import Fault, Stat, parse
+from melisma.calls._fields import ROW_SLOTS, Fault
+from melisma.calls._format import Counts, Format, Kind
+from melisma.calls._parser import Stat, parse
 from melisma.calls._source import BLOCK_BYTES, TextBlock, line_number, text_blocks
 from melisma.errors import MelismaError
 from melisma.methylome import MARKS
@@ -43,21 +45,18 @@ class Batch(NamedTuple):
     stats: Ints
 
 
-def code_table() -> tuple[npt.NDArray[np.uint8], Ints]:
-    """Every word for a mark as bytes, (words, longest), and the index of its mark, (words,)."""
-    words = [
-        (word.encode(), index)
+def _code_table() -> Ints:
+    """Every word for a mark as the parser's kernel takes it."""
+    table = [
+        (int.from_bytes(word.encode(), "little"), len(word), index)
         for index, mark in enumerate(MARKS)
         for word in dict.fromkeys((mark.code, mark.chebi, mark.name))
         if word and " " not in word
     ]
-    table = np.zeros((len(words), max(len(word) for word, _ in words)), dtype=np.uint8)
-    for row, (word, _) in zip(table, words, strict=True):
-        row[: len(word)] = np.frombuffer(word, dtype=np.uint8)
-    return table, np.array([index for _, index in words], dtype=np.int64)
+    return np.array([len(table), *chain.from_iterable(table)], dtype=np.int64)
 
 
-_CODES, _CODE_MARKS = code_table()
+_CODES = _code_table()
 
 
 def read_batches(
@@ -86,6 +85,7 @@ def read_batches(
     settings = _settings(form, mark)
     wants_context = contexts and form.has(Kind.CONTEXT)
     out = _outputs(form, block_bytes, context=wants_context, offset=offsets)
+    kinds, slots = form.kinds, np.zeros(ROW_SLOTS, dtype=np.int64)
     stats = np.zeros(max(Stat) + 1, dtype=np.int64)
     first = True
     for block in text_blocks(path, block_bytes, advance):
@@ -96,11 +96,7 @@ def read_batches(
             start = start or 0
             if first:
                 continue
-        rows = int(
-            parse(
-                block.text, start, block.end, form.kinds, settings, _CODES, _CODE_MARKS, out, stats
-            )
-        )
+        rows = int(parse(block.text, start, block.end, kinds, settings, _CODES, slots, out, stats))
         if stats[Stat.FAULT]:
             raise _fault(path, form, block, stats)
         yield _batch(block, out, rows, stats)
@@ -108,13 +104,15 @@ def read_batches(
 
 def _settings(form: Format, mark: int | None) -> Ints:
     never = len(form.columns or ()) + 1
+    scale = 100 if form.percent else 1
+    checks_level = form.has(Kind.LEVEL) and form.counts != Counts.PERCENTS
     return np.array(
         [
             form.base,
             form.width if form.has(Kind.END) else -1,
             form.counts,
             never if form.spaces_from is None else form.spaces_from,
-            form.percent,
+            scale if checks_level else 0,
             mark or 0,
             mark if mark is not None and form.has(Kind.CODE) else -1,
         ],

@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from isal import igzip, isal_zlib
 
+from melisma.calls._words import PADDING
 from melisma.errors import MelismaError
 
 BLOCK_BYTES = 1 << 22
-# The parser may look this far past the end of the last line.
-PADDING = 16
 _NEWLINE = 10
 _BROKEN: tuple[type[Exception], ...] = (cast(Any, isal_zlib).error, zlib.error, OSError)
 _GZIP = b"\x1f\x8b"

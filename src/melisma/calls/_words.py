@@ -1,0 +1,150 @@
+"""Text many bytes at a time: where fields end, and what number digits make, without a loop.
+
+Separators are found as bits of a word, 64 bytes at once, as in Langdale & Lemire, "Parsing
+gigabytes of JSON per second" (2019); eight digits are summed as in Lemire, "Number parsing at a
+gigabyte per second" (2021). Text is an address here: numba counts the references of an array at
+every call, which took more than half of the parser's time. Who passes an address keeps its array
+alive.
+"""
+
+import sys
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import extending, njit, types
+
+
+if sys.byteorder != "little":
+    raise ImportError("melisma reads text in little-endian words, and this machine is big-endian.")
+
+# Its result takes no typing context, which type checkers cannot see.
+intrinsic: Any = extending.intrinsic
+# How far past the end of the text the functions may read.
+PADDING = 80
+_LANES = 64
+_EIGHT_ZEROS = np.uint64(0x3030303030303030)
+_ABOVE_NINE = np.uint64(0x7676767676767676)
+_HIGH_BITS = np.uint64(0x8080808080808080)
+_DIGIT_FACTOR = np.uint64((10 << 8) + 1)
+_PAIRS, _PAIR_FACTOR = np.uint64(0x00FF00FF00FF00FF), np.uint64((100 << 16) + 1)
+_FOURS, _FOUR_FACTOR = np.uint64(0x0000FFFF0000FFFF), np.uint64((10000 << 32) + 1)
+_0, _1, _8, _16, _32 = np.uint64(0), np.uint64(1), np.uint64(8), np.uint64(16), np.uint64(32)
+
+
+def _pointer(builder: Any, address: Any, i: Any, bits: int) -> Any:
+    place = builder.inttoptr(address, ir.IntType(bits).as_pointer())
+    return builder.gep(place, [i])
+
+
+@intrinsic
+def byte_at(typing_context: Any, address: Any, i: Any) -> Any:
+    """The byte at `address` + i, as int64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte = builder.load(_pointer(builder, arguments[0], arguments[1], 8))
+        return builder.zext(byte, ir.IntType(64))
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def word_at(typing_context: Any, address: Any, i: Any) -> Any:
+    """The eight bytes from `address` + i on as one little-endian uint64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = _pointer(builder, arguments[0], arguments[1], 8)
+        word = builder.bitcast(place, ir.IntType(64).as_pointer())
+        return builder.load(word, align=1)
+
+    return types.uint64(types.int64, types.int64), generate
+
+
+@intrinsic
+def separators_at(typing_context: Any, address: Any, i: Any) -> Any:
+    """Which of the 64 bytes from `address` + i on are white space or control: a bit each."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bytes_type = ir.VectorType(ir.IntType(8), _LANES)
+        place = builder.bitcast(
+            _pointer(builder, arguments[0], arguments[1], 8), bytes_type.as_pointer()
+        )
+        space = ir.Constant(bytes_type, [32] * _LANES)
+        found = builder.icmp_unsigned("<=", builder.load(place, align=1), space)
+        return builder.bitcast(found, ir.IntType(64))
+
+    return types.uint64(types.int64, types.int64), generate
+
+
+@intrinsic
+def integer_at(typing_context: Any, address: Any, i: Any) -> Any:
+    """Element i of the int64 array at `address`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load(_pointer(builder, arguments[0], arguments[1], 64))
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def set_integer(typing_context: Any, address: Any, i: Any, value: Any) -> Any:
+    """Set element i of the int64 array at `address`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address, i, value = arguments
+        builder.store(value, _pointer(builder, address, i, 64))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def trailing_zeros(typing_context: Any, word: Any) -> Any:
+    """How many of a uint64's low bits are 0: 64 where all are."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), generate
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def next_separator(text, base, bits):
+    """Where the next separator stands, and the cursor after it: text[base:] by `bits`."""
+    while bits == _0:
+        base += 64
+        bits = separators_at(text, base)
+    return base + trailing_zeros(bits), base, bits & (bits - _1)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _to_number(word):
+    """The number of eight digits, one a byte, the first in the lowest byte."""
+    word = (word * _DIGIT_FACTOR) >> _8
+    word = ((word & _PAIRS) * _PAIR_FACTOR) >> _16
+    return np.int64(((word & _FOURS) * _FOUR_FACTOR) >> _32)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def digits(text, i, length):
+    """The number that text[i:i + length] is, 1 to 8 bytes; -1 where one is no digit."""
+    word = (word_at(text, i) ^ _EIGHT_ZEROS) << np.uint64(64 - 8 * length)
+    if ((word + _ABOVE_NINE) | word) & _HIGH_BITS:
+        return np.int64(-1)
+    return _to_number(word)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def decimals(text, i, length):
+    """text[i:i + length], 1 to 8 digits, as decimals in units of 1e-8; -1 where one is none."""
+    shift = np.uint64(64 - 8 * length)
+    word = ((word_at(text, i) ^ _EIGHT_ZEROS) << shift) >> shift
+    if ((word + _ABOVE_NINE) | word) & _HIGH_BITS:
+        return np.int64(-1)
+    return _to_number(word)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def is_word(text, i, word, length):
+    """Whether the bytes from i on begin with the first `length` bytes of `word`, 1 to 8."""
+    return ((word_at(text, i) ^ word) << np.uint64(64 - 8 * length)) == _0
