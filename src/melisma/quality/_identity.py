@@ -30,6 +30,7 @@ LEAST_EVIDENCE = 10.0
 # Sites of a cell mixture or a treatment move together; 0.25 is far beyond chance for 10 sites.
 _MOST_SHARED = 0.25
 _MOST_UNDECIDED = 0.1
+_MOST_NAMED = 5
 _UNTOLD = "Which samples come from one person cannot be told"
 
 
@@ -103,7 +104,14 @@ def identify(
         grouping = group_people(scores, threshold)
         people = grouping.people
         reason = _unclear(sites, scores, placed, threshold, people)
-        limits = _limits(samples, placed, grouping.conflicts, coinciding_columns(people, sheet))
+        limits = " ".join(
+            [
+                *_unplaced(samples, placed),
+                *_undecided(samples, scores, placed, threshold),
+                *_conflicting(samples, grouping.conflicts),
+                *_coinciding(coinciding_columns(people, sheet)),
+            ]
+        )
     resolved = not reason
     people = people if resolved else ()
     return Identity(
@@ -173,29 +181,43 @@ def _unclear(
     return ""
 
 
-def _limits(
-    samples: Sequence[str],
-    placed: npt.NDArray[np.bool_],
-    conflicts: Sequence[tuple[int, int]],
-    coinciding: Sequence[str],
-) -> str:
-    """What a resolved answer leaves open."""
-    words = []
-    if not placed.all():
-        names = ", ".join(name for name, ok in zip(samples, placed, strict=True) if not ok)
-        words.append(f"Too few reads at these sites to place {names}: each counts as a person.")
-    if conflicts:
-        named = "; ".join(f"{samples[a]} and {samples[b]}" for a, b in conflicts)
-        words.append(
-            f"Some samples match two people, as mixed DNA or a close relative would: {named} "
-            "match each other but not each other's person."
-        )
-    if coinciding:
-        words.append(
-            f"The people coincide with the column {coinciding[0]}: sites that differ in three "
-            "steps between its values, in calls without variants, would look the same."
-        )
-    return " ".join(words)
+def _unplaced(samples: Sequence[str], placed: npt.NDArray[np.bool_]) -> list[str]:
+    names = [name for name, ok in zip(samples, placed, strict=True) if not ok]
+    if not names:
+        return []
+    return [f"Too few reads at these sites to place {', '.join(names)}: each counts as a person."]
+
+
+def _undecided(
+    samples: Sequence[str], scores: Floats, placed: npt.NDArray[np.bool_], threshold: float
+) -> list[str]:
+    between = np.triu((scores > 0) & (scores < threshold) & placed & placed[:, None], 1)
+    pairs = _pair_names(samples, [(int(a), int(b)) for a, b in np.argwhere(between)])
+    return [f"Undecided, and counted as two people: {pairs}."] if pairs else []
+
+
+def _conflicting(samples: Sequence[str], conflicts: Sequence[tuple[int, int]]) -> list[str]:
+    if not conflicts:
+        return []
+    return [
+        "Some samples match two people, as mixed DNA or a close relative would: "
+        f"{_pair_names(samples, conflicts)} match each other but not each other's person."
+    ]
+
+
+def _coinciding(columns: Sequence[str]) -> list[str]:
+    if not columns:
+        return []
+    return [
+        f"The people coincide with the column {columns[0]}: sites that differ in three steps "
+        "between its values, in calls without variants, would look the same."
+    ]
+
+
+def _pair_names(samples: Sequence[str], pairs: Sequence[tuple[int, int]]) -> str:
+    named = [f"{samples[a]} and {samples[b]}" for a, b in pairs[:_MOST_NAMED]]
+    more = len(pairs) - len(named)
+    return "; ".join(named) + (f"; and {more} more pairs" if more else "")
 
 
 def _pair_table(

@@ -54,10 +54,40 @@ def contradictions(
     if "individual" in sheet:
         found += _individuals(members, people, samples, _words(sheet["individual"]))
     repeated = {person: rows for person, rows in members.items() if len(rows) > 1}
-    for column, values in sheet.items():
-        if column not in _NOT_TRAITS and _is_categorical(values):
-            found += _exceptions(repeated, samples, column, _words(values))
+    traits = [
+        _trait(repeated, column, _words(values))
+        for column, values in sheet.items()
+        if column not in _NOT_TRAITS and _is_categorical(values)
+    ]
+    for trait in traits:
+        found += [_exception(repeated, person, trait, samples, traits) for person in trait.odd]
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Trait:
+    """A categorical column; `between` people, within them, or neither (None); its exceptions."""
+
+    column: str
+    values: Sequence[str]
+    between: bool | None
+    odd: Sequence[int]
+    share: str
+
+
+def _trait(repeated: Members, column: str, values: Sequence[str]) -> _Trait:
+    inside = {
+        person: {values[i] for i in rows}
+        for person, rows in repeated.items()
+        if all(values[i] for i in rows)
+    }
+    same = [person for person, seen in inside.items() if len(seen) == 1]
+    differ = [person for person, seen in inside.items() if len(seen) > 1]
+    for regular, odd, between in ((same, differ, True), (differ, same, False)):
+        if len(regular) >= max(_FEWEST_PEOPLE, _MAJORITY * len(inside)):
+            share = f"{len(regular)} of {len(inside)} people"
+            return _Trait(column, values, between, odd, share)
+    return _Trait(column, values, None, [], "")
 
 
 def coinciding_columns(people: Sequence[int], sheet: Mapping[str, Sequence[Any]]) -> list[str]:
@@ -121,62 +151,53 @@ def _individuals(
     return found
 
 
-def _exceptions(
-    repeated: Members, samples: Sequence[str], column: str, values: Sequence[str]
-) -> list[Contradiction]:
-    inside = {
-        person: {values[i] for i in rows}
-        for person, rows in repeated.items()
-        if all(values[i] for i in rows)
-    }
-    same = [person for person, seen in inside.items() if len(seen) == 1]
-    differ = [person for person, seen in inside.items() if len(seen) > 1]
-    for regular, exceptions, between in ((same, differ, True), (differ, same, False)):
-        if len(regular) >= max(_FEWEST_PEOPLE, _MAJORITY * len(inside)):
-            share = f"{len(regular)} of {len(inside)} people"
-            return [
-                _exception(repeated, person, exceptions, samples, column, values, share, between)
-                for person in exceptions
-            ]
-    return []
-
-
 def _exception(
     repeated: Members,
     person: int,
-    exceptions: Sequence[int],
+    trait: _Trait,
     samples: Sequence[str],
-    column: str,
-    values: Sequence[str],
-    share: str,
-    between: bool,
+    traits: Sequence[_Trait],
 ) -> Contradiction:
-    rows = repeated[person]
+    rows, values, column = repeated[person], trait.values, trait.column
     who = tuple(samples[i] for i in rows)
-    if between:
+    found = ", ".join(dict.fromkeys(values[i] for i in rows))
+    if trait.between:
         told = _listed([f"{samples[i]} as {values[i]}" for i in rows])
         sentence = (
             f"{_listed(who)} come from one person, but for {column} the sheet has {told}, and "
-            f"{column} is the same inside {share}."
+            f"{column} is the same inside {trait.share}."
         )
-        expected = "one value"
-    else:
-        sentence = (
-            f"{_listed(who)} come from one person, but {'both' if len(who) == 2 else 'all'} are "
-            f"{values[rows[0]]} in the sheet, and {column} differs inside {share}."
+        return Contradiction(who, column, found, "one value", sentence)
+    sentence = (
+        f"{_listed(who)} come from one person, but {'both' if len(who) == 2 else 'all'} are "
+        f"{values[rows[0]]} in the sheet, and {column} differs inside {trait.share}."
+    )
+    other = _exchange_partner(repeated, person, trait, traits)
+    if other is not None:
+        sentence += (
+            f" Exchanging one of them with one of {_listed([samples[i] for i in repeated[other]])} "
+            "would reconcile both pairs: a swap is likely, not proven."
         )
-        expected = "different values"
-        others = [other for other in exceptions if other != person]
-        # Two people of two samples, each constant, in different states: one exchange mends both.
-        if len(others) == 1 and len(rows) == len(repeated[others[0]]) == 2:
-            other = repeated[others[0]]
-            if values[other[0]] != values[rows[0]]:
-                sentence += (
-                    f" Exchanging one of them with one of {samples[other[0]]} and "
-                    f"{samples[other[1]]} would reconcile both pairs: a swap is likely, not proven."
-                )
-    found = ", ".join(dict.fromkeys(values[i] for i in rows))
-    return Contradiction(who, column, found, expected, sentence)
+    return Contradiction(who, column, found, "different values", sentence)
+
+
+def _exchange_partner(
+    repeated: Members, person: int, trait: _Trait, traits: Sequence[_Trait]
+) -> int | None:
+    """The one other exception with which a single exchange of samples would mend both.
+
+    Both must be pairs in different states, alike in every column that is a trait of people.
+    """
+    others = [other for other in trait.odd if other != person]
+    if len(others) != 1 or len(repeated[person]) != 2 or len(repeated[others[0]]) != 2:
+        return None
+    rows, partner = repeated[person], repeated[others[0]]
+    if trait.values[rows[0]] == trait.values[partner[0]]:
+        return None
+    everyone = [*rows, *partner]
+    fixed = [other for other in traits if other.between]
+    alike = all(len({other.values[i] for i in everyone}) == 1 for other in fixed)
+    return others[0] if alike else None
 
 
 def _listed(words: Sequence[str]) -> str:
