@@ -1,5 +1,6 @@
 """Methylation calls: one reader a format, which format a file is, and ingest into a store."""
 
+from melisma.calls._describe import SampleDescription, StoreDescription, describe
 from melisma.calls._format import Format
 from melisma.calls._ingest import IngestSummary, ingest
 from melisma.calls._records import ContigCalls, site_key, unpack_key
@@ -10,7 +11,10 @@ __all__ = [
     "ContigCalls",
     "Format",
     "IngestSummary",
+    "SampleDescription",
     "Sniffed",
+    "StoreDescription",
+    "describe",
     "format_named",
     "ingest",
     "site_key",

@@ -58,7 +58,7 @@ def sniff(path: Path | str) -> Sniffed:
     check_file(path)
     _refuse_alignments(path)
     if _begins(path, 4) == b"BAM\x01":
-        return Sniffed(MODBAM, "it begins as a BAM file")
+        return Sniffed(MODBAM, "the magic number of a BAM file")
     lines = head_lines(path)
     content = content_of(lines)
     if not content:

@@ -1,4 +1,4 @@
-"""bedMethyl, as modkit pileup writes it: 18 columns, or 21 in its first releases.
+"""bedMethyl, as modkit pileup writes it: 18 columns, or 21 in older releases.
 
 Columns 10 on are separated by spaces in older files. N valid is modified + canonical + other;
 each code at a position is a row of its own that shares N valid with the others.
@@ -73,8 +73,8 @@ BEDMETHYL = Format(
 )
 BEDMETHYL_21 = BEDMETHYL._replace(
     name="bedmethyl21",
-    title="bedMethyl of the first modkit releases",
-    evidence="real file: modkit pileup of 2022",
+    title="bedMethyl of 21 columns (older modkit)",
+    evidence="real file: an older modkit pileup of 5mC and 5hmC",
     sniff=lambda lines: _reason(lines, len(_BED) + len(_BED12) + len(_COUNTS)),
     columns=_BED + _BED12 + _COUNTS,
 )

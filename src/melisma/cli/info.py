@@ -1,6 +1,68 @@
-"""`melisma info`."""
+"""`melisma info`: what a store holds."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from melisma.cli._options import Store
+from melisma.cli._terminal import show_table
+
+if TYPE_CHECKING:
+    from melisma.calls import StoreDescription
+
+_MOST_NAMED = 8
 
 
-def info() -> None:
-    """Not written yet."""
-    raise SystemExit(1)
+def info(store: Store) -> None:
+    """Say what a store holds: sites, contigs, marks, samples, coverage, what was left out.
+
+    Example: `melisma info melisma-demo/study.zarr`
+    """
+    from melisma.calls import describe
+
+    found = describe(store)
+    typer.echo(f"{store}: {found.sites:,} sites × {len(found.samples):,} samples")
+    for name, words in _facts(found):
+        typer.echo(f"  {name:<11}{words}")
+    show_table(
+        "",
+        ("sample", "sites", "coverage", "level", "rows", "left out"),
+        [
+            (
+                sample.sample,
+                sample.sites,
+                f"{sample.coverage:.1f}",
+                f"{sample.level:.3f}",
+                "–" if sample.rows is None else sample.rows,
+                ", ".join(f"{n:,} {why}" for why, n in sample.drops.items()) or "none",
+            )
+            for sample in found.samples
+        ],
+    )
+
+
+def _facts(found: "StoreDescription") -> list[tuple[str, str]]:
+    return [
+        ("contigs", _counted(found.contigs)),
+        ("marks", _counted(found.marks)),
+        ("contexts", _counted(found.contexts)),
+        ("strands", found.strands),
+        ("genome", found.genome or "none: calls were not compared with a reference"),
+        *((name, _listed(values)) for name, values in found.covariates.items()),
+        ("schema", str(found.schema)),
+    ]
+
+
+def _counted(counts: dict[str, int]) -> str:
+    shown = [f"{name} {n:,}" for name, n in list(counts.items())[:_MOST_NAMED]]
+    return ", ".join(shown) + _more(len(counts))
+
+
+def _listed(values: list[object]) -> str:
+    if len(values) > _MOST_NAMED and all(isinstance(value, int | float) for value in values):
+        return f"{values[0]} to {values[-1]}"
+    return ", ".join(str(value) for value in values[:_MOST_NAMED]) + _more(len(values))
+
+
+def _more(count: int) -> str:
+    return f" and {count - _MOST_NAMED:,} more" if count > _MOST_NAMED else ""

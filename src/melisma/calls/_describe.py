@@ -1,0 +1,102 @@
+"""What a store holds, counted in one pass."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from melisma import methylome as schema
+
+
+class SampleDescription(NamedTuple):
+    """One sample: sites seen, mean coverage and level of those, and what ingest left out."""
+
+    sample: str
+    sites: int
+    coverage: float
+    level: float
+    rows: int | None
+    drops: dict[str, int]
+
+
+class StoreDescription(NamedTuple):
+    """What a store holds.
+
+    contigs, marks, contexts : how many sites each has
+    strands : "separate", "merged" or "unknown"
+    genome : the reference's name, None where none was given
+    covariates : the sample sheet's other columns, each with its distinct values in order
+    """
+
+    schema: int
+    sites: int
+    contigs: dict[str, int]
+    marks: dict[str, int]
+    contexts: dict[str, int]
+    strands: str
+    genome: str | None
+    covariates: dict[str, list[Any]]
+    samples: list[SampleDescription]
+
+
+def describe(store: Path | str) -> StoreDescription:
+    """What a store holds: its sites by kind, its covariates, and each sample's coverage.
+
+    Raises
+    ------
+    MelismaError
+        There is no such store, or it has levels without counts.
+    """
+    opened = schema.open_methylome(store)
+    attrs = opened.attrs
+    offsets = np.diff(attrs["contig_offsets"])
+    sheet = schema.sample_sheet(opened)
+    names = sheet.pop("sample")
+    contexts, samples = _count(opened, names)
+    marks = np.bincount(opened["mark"].values, minlength=len(attrs["marks"]))
+    return StoreDescription(
+        schema=attrs["schema"],
+        sites=opened.sizes["site"],
+        contigs={name: int(n) for name, n in zip(attrs["contigs"], offsets, strict=True)},
+        marks={
+            f"{code} ({schema.parse_mark(code).name})": int(n)
+            for code, n in zip(attrs["marks"], marks, strict=True)
+        },
+        contexts={name: n for name, n in contexts.items() if n},
+        strands=attrs["strands"],
+        genome=attrs.get("genome", {}).get("name"),
+        covariates={name: sorted(set(column), key=_order) for name, column in sheet.items()},
+        samples=samples,
+    )
+
+
+def _order(value: Any) -> tuple[bool, Any]:
+    return (isinstance(value, str), value)
+
+
+def _count(opened: xr.Dataset, names: list[str]) -> tuple[dict[str, int], list[SampleDescription]]:
+    """Sites by context, and each sample's sites, coverage and level."""
+    contexts = np.zeros(len(schema.CONTEXTS), dtype=np.int64)
+    sites = np.zeros(len(names), dtype=np.int64)
+    coverage, level = np.zeros(len(names)), np.zeros(len(names))
+    for block in schema.blocks(opened):
+        contexts += np.bincount(block.context, minlength=len(contexts))
+        seen = block.coverage > 0
+        sites += seen.sum(axis=0)
+        coverage += block.coverage.sum(axis=0, dtype=np.float64)
+        level += (block.methylated / np.maximum(block.coverage, 1)).sum(axis=0)
+    made = opened.attrs.get("ingest", {}).get("samples", {})
+    divisor = np.where(sites > 0, sites, np.nan)
+    samples = [
+        SampleDescription(
+            sample=name,
+            sites=int(sites[k]),
+            coverage=float(coverage[k] / divisor[k]),
+            level=float(level[k] / divisor[k]),
+            rows=made.get(name, {}).get("rows"),
+            drops=made.get(name, {}).get("drops", {}),
+        )
+        for k, name in enumerate(names)
+    ]
+    return dict(zip(schema.CONTEXTS, map(int, contexts), strict=True)), samples
