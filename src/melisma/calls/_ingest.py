@@ -236,8 +236,8 @@ def _with_true_format(source: Source, error: MelismaError) -> MelismaError:
     if found.format.name == source.form.name:
         return error
     return MelismaError(
-        f"{source.path} was read as {source.form.name} and looks like {found.format.name} "
-        f"({found.reason}): leave the format out, or name that one. As {source.form.name}: {error}"
+        f"{source.path} was read as {source.form.name} and is {found.format.name} by its first "
+        f"lines ({found.reason}): leave the format out, or name that one."
     )
 
 

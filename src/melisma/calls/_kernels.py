@@ -4,8 +4,12 @@ import numpy as np
 from numba import njit
 
 _A, _C, _G, _T, _N = 65, 67, 71, 84, 78
-# Tallies of `check_bases`, in this order.
-IN_PLACE, BEFORE, AFTER, IN_CG_C, IN_CG_G, COMPARED, PAST_END, OFF_BASE, ON_N = range(9)
+# Tallies of `check_bases`, in this order: calls left out, then reads compared and where they fit.
+PAST_END, OFF_BASE, ON_N, NOT_CG, COMPARED, IN_PLACE, BEFORE, AFTER, ON_CG_C, ON_CG_G = range(10)
+# A site of great depth, such as a repeat or a mitochondrial base, speaks for no more than this.
+_MOST_READS = 100
+# How far `settle` moves a call: modkit's rows of one position are in the order of their codes.
+_FARTHEST = 16
 
 
 @njit(cache=True, nogil=True)
@@ -21,54 +25,70 @@ def _carries(bases, i, base, other, strand, merged):
 
 
 @njit(cache=True, nogil=True)
-def check_bases(key, bases, first, length, is_adenine, merged, only_cg, keep, tally):
+def check_bases(key, coverage, bases, first, length, is_adenine, merged, only_cg, keep, tally):
     """Compare each call with the reference base, and give strand-less calls their strand.
 
     key : int64 (calls,), changed in place where the strand is taken from the base
+    coverage : uint32 (calls,)
     bases : uint8, the reference from position `first` on, one base beyond the calls either side
     length : of the contig
     is_adenine : bool (marks,), whether a mark sits on A (else on C)
     merged : whether strand 0 means both strands, placed on the + strand's base
     only_cg : whether calls outside CG are left out
     keep : bool (calls,), set to whether the call lies on its base
-    tally : int64 (9,), added to; see the constants above
-    Returns the number of calls left out because they are not in CG.
+    tally : int64 (10,), added to; see the constants above
     """
-    outside = 0
     for row in range(key.size):
-        position = key[row] >> 5
+        position, mark = key[row] >> 5, key[row] & 7
         strand = ((key[row] >> 3) & 3) - 1
-        mark = key[row] & 7
-        keep[row] = False
         i = position - first
         base, other = (_A, _T) if is_adenine[mark] else (_C, _G)
-        if position >= length:
-            tally[PAST_END] += 1
-            tally[COMPARED] += 1
-            tally[BEFORE] += _carries(bases, i - 1, base, other, strand, merged)
-            continue
-        if bases[i] == _N:
+        keep[row] = False
+        if position < length and bases[i] == _N:
             tally[ON_N] += 1
             continue
-        tally[COMPARED] += 1
-        tally[BEFORE] += _carries(bases, i - 1, base, other, strand, merged)
-        tally[AFTER] += _carries(bases, i + 1, base, other, strand, merged)
+        reads = min(np.int64(coverage[row]), _MOST_READS)
+        tally[COMPARED] += reads
+        tally[BEFORE] += reads * _carries(bases, i - 1, base, other, strand, merged)
+        tally[AFTER] += reads * _carries(bases, i + 1, base, other, strand, merged)
+        if position >= length:
+            tally[PAST_END] += 1
+            continue
         if not _carries(bases, i, base, other, strand, merged):
             tally[OFF_BASE] += 1
             continue
-        tally[IN_PLACE] += 1
+        tally[IN_PLACE] += reads
         on_c = bases[i] == _C and i + 1 < bases.size and bases[i + 1] == _G
         on_g = bases[i] == _G and i > 0 and bases[i - 1] == _C
-        tally[IN_CG_C] += on_c
-        tally[IN_CG_G] += on_g
+        tally[ON_CG_C] += reads * on_c
+        tally[ON_CG_G] += reads * on_g
         if only_cg and not (on_c or on_g):
-            outside += 1
+            tally[NOT_CG] += 1
             continue
         keep[row] = True
         if strand == 0 and not merged:
             strand = 1 if bases[i] == base else -1
             key[row] = (position << 5) | ((strand + 1) << 3) | mark
-    return outside
+
+
+@njit(cache=True, nogil=True)
+def settle(key, methylated, coverage, context):
+    """Sort calls that are out of order by a few places only, in place; False: one was not.
+
+    context : int8 (calls,) or (0,)
+    """
+    for row in range(1, key.size):
+        i = row
+        while i and key[i] < key[i - 1]:
+            if row - i == _FARTHEST:
+                return False
+            key[i], key[i - 1] = key[i - 1], key[i]
+            methylated[i], methylated[i - 1] = methylated[i - 1], methylated[i]
+            coverage[i], coverage[i - 1] = coverage[i - 1], coverage[i]
+            if context.size:
+                context[i], context[i - 1] = context[i - 1], context[i]
+            i -= 1
+    return True
 
 
 @njit(cache=True, nogil=True)

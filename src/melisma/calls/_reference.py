@@ -12,7 +12,9 @@ from melisma.methylome import MARKS
 
 # Bases compared at a time, below what the genome would keep in memory as a whole contig.
 _WINDOW = 1 << 19
-_MOST_MISSED = 0.05
+# Shares of reads: wrong calls and variants stay below the first; few calls prove little below
+# the second.
+_MOST_MISSED, _MOST_MISSED_OF_FEW, _FEW_CALLS = 0.05, 0.25, 10
 _FITS = 0.9
 _IS_ADENINE = np.array([mark.base == "A" for mark in MARKS])
 
@@ -22,10 +24,8 @@ class ReferenceCheck:
 
     def __init__(self, genome: Genome, *, merged: bool, only_cg: bool) -> None:
         self.genome = genome
-        self.outside_cg = 0
-        self.strandless = 0
         self._merged, self._only_cg = merged, only_cg
-        self._tally = np.zeros(9, dtype=np.int64)
+        self._tally = np.zeros(10, dtype=np.int64)
 
     def filter(self, contig: str, calls: Calls) -> Calls:
         """The calls that lie on their base, with strands from the reference; sorted as given.
@@ -44,8 +44,9 @@ class ReferenceCheck:
             start = max(0, int(position[row]) - 1)
             stop = int(np.searchsorted(position, start + _WINDOW))
             bases = self.genome.bases(contig, min(start, length), min(start + _WINDOW + 1, length))
-            self.outside_cg += _kernels.check_bases(
+            _kernels.check_bases(
                 calls.key[row:stop],
+                calls.coverage[row:stop],
                 bases,
                 start,
                 length,
@@ -65,7 +66,7 @@ class ReferenceCheck:
             "past the contig's end": int(self._tally[_kernels.PAST_END]),
             "not on a base that carries the mark": int(self._tally[_kernels.OFF_BASE]),
             "on an N of the genome": int(self._tally[_kernels.ON_N]),
-            "not in CG": self.outside_cg,
+            "not in CG": int(self._tally[_kernels.NOT_CG]),
         }
 
     def judge(self, path: Path, title: str, base: int, *, strandless: bool) -> None:
@@ -74,34 +75,28 @@ class ReferenceCheck:
         if not compared:
             return
         here, before, after, on_c, on_g = (
-            int(self._tally[k]) / compared
-            for k in (
-                _kernels.IN_PLACE,
-                _kernels.BEFORE,
-                _kernels.AFTER,
-                _kernels.IN_CG_C,
-                _kernels.IN_CG_G,
-            )
+            float(share) for share in self._tally[_kernels.IN_PLACE :] / compared
         )
+        few = self._tally[_kernels.PAST_END] + self._tally[_kernels.OFF_BASE] <= _FEW_CALLS
         if strandless and not self._merged and compared >= 100 and on_g > 0.95 and on_c < 0.01:
             raise MelismaError(
-                f"{path}: {on_g:.1%} of its calls are on the G of a CG and {on_c:.1%} on the C, as "
+                f"{path}: {on_g:.1%} of its reads are on the G of a CG and {on_c:.1%} on the C, as "
                 f"if each position were one too high: {title} is {base}-based; write it so."
             )
-        if 1 - here <= _MOST_MISSED:
+        if 1 - here <= (_MOST_MISSED_OF_FEW if few else _MOST_MISSED):
             return
         shift, share = (-1, before) if before >= after else (1, after)
         if share >= _FITS and 4 * (1 - share) <= 1 - here:
             found = base - shift
             look = f"{found}-based" if found in (0, 1) else "one off"
             raise MelismaError(
-                f"{path}: coordinates look {look}: {here:.1%} of its calls are on a base of "
-                f"genome {self.genome.name} that can carry the mark, and {share:.1%} would be if "
-                f"each position were moved by {shift:+d}; {title} is {base}-based, so write the "
-                "file with such positions or name its true format with --format."
+                f"{path}: coordinates look {look}: {here:.1%} of its reads are on a base of genome "
+                f"{self.genome.name} that can carry the mark, and {share:.1%} would be if each "
+                f"position were moved by {shift:+d}; {title} is {base}-based, so write the file "
+                "with such positions or name its true format with --format."
             )
         raise MelismaError(
-            f"{path}: {1 - here:.1%} of {compared:,} calls are not on a base of genome "
-            f"{self.genome.name} that can carry the mark, and at most {_MOST_MISSED:.0%} may be: "
-            "give the genome build that the calls were made on."
+            f"{path}: {1 - here:.1%} of its reads are on a base of genome {self.genome.name} that "
+            f"cannot carry the mark, and at most {_MOST_MISSED:.0%} may be: give the genome build "
+            "that the calls were made on."
         )

@@ -316,13 +316,13 @@ class _Sorting:
     def _sorted(self, contig: str, calls: Calls) -> Calls:
         steps = np.diff(calls.key)
         if (steps < 0).any():
-            self._unsorted = True
-            calls = calls.take(np.argsort(calls.key, kind="stable"))
+            self._unsorted |= bool((np.diff(calls.key >> 5) < 0).any())
+            if not _kernels.settle(*calls):
+                calls = calls.take(np.argsort(calls.key, kind="stable"))
             steps = np.diff(calls.key)
         if not (steps == 0).any():
             return calls
-        key = int(calls.key[int(np.argmax(steps == 0))])
-        raise self._repeated(contig, key)
+        raise self._repeated(contig, int(calls.key[int(np.argmax(steps == 0))]))
 
     def _repeated(self, contig: str, key: int) -> MelismaError:
         form, path = self.source.form, self.source.path

@@ -14,7 +14,6 @@ import numpy as np
 from llvmlite import ir
 from numba import extending, njit, types
 
-
 if sys.byteorder != "little":
     raise ImportError("melisma reads text in little-endian words, and this machine is big-endian.")
 
