@@ -10,12 +10,13 @@ import polars as pl
 from melisma.report._figures_quality import plain
 from melisma.report._study import Contrast, Groups, direction_tokens
 from melisma.report._style import Figure, direct_label, packed, y_title
-from melisma.report._words import passing, place, probability, signed, spoken, strongest
+from melisma.report._words import place, probability, signed, spoken, strongest
 
-# Points beyond these add weight to the page and nothing to the eye.
-_MOST_BACKGROUND = 4000
-_MOST_SIGNIFICANT = 12000
-_NAMED = 300
+# Points beyond these lie under others: they add weight to the page and nothing to the eye.
+MOST_BACKGROUND = 3500
+MOST_SIGNIFICANT = 6000
+_NAMED_BACKGROUND = 300
+_NAMED_SIGNIFICANT = 1500
 _LABELLED = 3
 
 
@@ -55,8 +56,10 @@ class SitePoints:
         tested = table.with_columns(pl.col("p", "q").fill_nan(None)).filter(
             pl.col("p").is_not_null() & pl.col("delta_beta").is_not_null()
         )
-        self.contigs = tested["contig"].cast(pl.String).to_list()
-        self.names = list(dict.fromkeys(self.contigs))
+        contigs = tested["contig"].cast(pl.String)
+        self.names: list[str] = contigs.unique(maintain_order=True).to_list()
+        places = list(range(len(self.names)))
+        self.contig = contigs.replace_strict(self.names, places, return_dtype=pl.Int32).to_numpy()
         self.position = tested["position"].to_numpy().astype(np.int64)
         self.delta = tested["delta_beta"].to_numpy().astype(float)
         self.q = tested["q"].to_numpy().astype(float)
@@ -67,20 +70,22 @@ class SitePoints:
 
     def offsets(self) -> tuple[npt.NDArray[np.int64], list[int], list[int]]:
         """Where each site stands when contigs are laid end to end; contigs' starts and ends."""
-        of = {name: k for k, name in enumerate(self.names)}
-        contig = np.fromiter((of[c] for c in self.contigs), np.int64, len(self.contigs))
         lengths = np.zeros(len(self.names), dtype=np.int64)
-        np.maximum.at(lengths, contig, self.position + 1)
+        np.maximum.at(lengths, self.contig, self.position + 1)
         if len(self.names) == 1:
             return self.position, [int(self.position.min())], [int(self.position.max())]
         gap = int(lengths.sum() * 0.004)
         starts = np.concatenate([[0], np.cumsum(lengths + gap)[:-1]])
-        return self.position + starts[contig], starts.tolist(), (starts + lengths).tolist()
+        return self.position + starts[self.contig], starts.tolist(), (starts + lengths).tolist()
+
+    def place(self, i: int | np.intp) -> str:
+        """A site's place as a label."""
+        return plain(place(self.names[self.contig[i]], int(self.position[i])))
 
     def hover(self, chosen: npt.NDArray[np.intp]) -> list[str]:
         """Each chosen site's place, difference, p and q."""
         return [
-            f"{plain(place(self.contigs[i], int(self.position[i])))}"
+            f"{self.place(i)}"
             f"<br>{signed(100 * float(self.delta[i]), 0)} points"
             f"<br>p {probability(float(self.p[i]))}, q {probability(float(self.q[i]))}"
             for i in chosen
@@ -93,19 +98,24 @@ class SitePoints:
 
         `tokens` colour a rise and a fall; `shade` is true where the background is darker.
         """
-        rest, called = np.flatnonzero(~self.significant), np.flatnonzero(self.significant)
-        rest = rest[thinned(x[rest], self.height[rest], _MOST_BACKGROUND)]
-        called = called[thinned(x[called], self.height[called], _MOST_SIGNIFICANT)]
-        named = rest[np.argsort(-self.height[rest], kind="stable")[:_NAMED]]
         dark = np.zeros(len(x), dtype=bool) if shade is None else shade
-        far = np.setdiff1d(rest, named)
-        drawn = [
-            self._dots(x, chosen, token, (4, 0.75), words)
-            for pick, token in ((~dark, "@faint"), (dark, "@soft/.6"))
-            for chosen, words in ((far[pick[far]], False), (named[pick[named]], True))
-        ]
-        colours = [tokens[0] if self.delta[i] > 0 else tokens[1] for i in called]
-        drawn.append(self._dots(x, called, colours, (7, 0.9), True))
+        drawn = []
+        for wanted, most, named in (
+            (~self.significant, MOST_BACKGROUND, _NAMED_BACKGROUND),
+            (self.significant, MOST_SIGNIFICANT, _NAMED_SIGNIFICANT),
+        ):
+            chosen = np.flatnonzero(wanted)
+            if not len(chosen):
+                continue
+            chosen = chosen[thinned(x[chosen], self.height[chosen], most)]
+            chosen = chosen[np.argsort(-self.height[chosen], kind="stable")]
+            for part, words in ((chosen[named:], False), (chosen[:named], True)):
+                if wanted is self.significant:
+                    colours = [tokens[0] if self.delta[i] > 0 else tokens[1] for i in part]
+                    drawn.append(self._dots(x, part, colours, (7, 0.9), words))
+                else:
+                    drawn.append(self._dots(x, part[~dark[part]], "@faint", (4, 0.75), words))
+                    drawn.append(self._dots(x, part[dark[part]], "@soft/.6", (4, 0.75), words))
         return [trace for trace in drawn if trace is not None]
 
     def _dots(
@@ -123,7 +133,9 @@ class SitePoints:
             if words
             else {"hoverinfo": "skip"}
         )
-        wide = "f4" if x.dtype.kind == "f" else "f8"
+        # A position needs whole bases; only a genome laid end to end outgrows 32 bits.
+        whole = "i4" if x.max(initial=0) < 2**31 else "f8"
+        wide = "f4" if x.dtype.kind == "f" else whole
         return {
             "type": "scatter",
             "mode": "markers",
@@ -146,7 +158,7 @@ def volcano(contrast: Contrast, groups: Groups | None) -> Figure:
         right = points.delta[i] < 0
         notes.append(
             direct_label(
-                plain(place(points.contigs[i], int(points.position[i]))),
+                points.place(i),
                 100 * points.delta[i],
                 points.height[i],
                 up if points.delta[i] > 0 else down,
@@ -179,16 +191,27 @@ def volcano(contrast: Contrast, groups: Groups | None) -> Figure:
 
 
 def _labelled(points: SitePoints, reach: float, top: float) -> list[int]:
-    """The most significant sites that have room for a name beside each other."""
-    named: list[int] = []
+    """The most significant sites whose names cover neither a called site nor another name."""
     order = np.argsort(-points.height, kind="stable")
-    for i in order[points.significant[order]][: 8 * _LABELLED]:
-        near = any(
-            abs(points.height[i] - points.height[j]) < 0.06 * top
-            and abs(points.delta[i] - points.delta[j]) < 0.007 * reach
+    order = order[points.significant[order]]
+    x = np.abs(100 * points.delta) / reach
+    y = points.height / top
+    named: list[int] = []
+    taken = [(x[i], y[i], int(i)) for i in order[:400]]
+    for i in order[: 8 * _LABELLED]:
+        # A name is written above its point, towards the middle.
+        covered = any(
+            j != i
+            and points.delta[i] * points.delta[j] > 0
+            and x[i] - 0.48 < a < x[i] + 0.03
+            and y[i] + 0.005 < b < y[i] + 0.075
+            for a, b, j in taken
+        )
+        beside = any(
+            abs(y[i] - y[j]) < 0.06 and abs(points.delta[i] - points.delta[j]) * 100 < 1.2 * reach
             for j in named
         )
-        if not near:
+        if not covered and not beside:
             named.append(int(i))
         if len(named) == _LABELLED:
             break
@@ -234,41 +257,28 @@ def manhattan(contrast: Contrast, groups: Groups | None) -> Figure:
     along, starts, ends = points.offsets()
     up, down = direction_tokens(contrast, groups)
     one = len(points.names) == 1
-    odd = set(points.names[1::2])
-    shade = np.fromiter((c in odd for c in points.contigs), bool, len(points.contigs))
-    traces = points.traces(along, (up, down), shade)
+    traces = points.traces(along, (up, down), points.contig % 2 == 1)
     top = float(points.height.max(initial=1.0))
     shapes = _threshold_line(points)
     notes = [y_title("−log<sub>10</sub> p", 34)]
     bars = _region_bars(contrast, points, starts if not one else [0], (up, down), top)
     if bars:
         traces.append(bars)
-    if shapes:
-        notes.append(
-            direct_label(
-                passing(contrast.threshold),
-                1,
-                shapes[0]["y0"],
-                "@soft",
-                shift=(0, 2),
-                xref="paper",
-                xanchor="right",
-                yanchor="bottom",
-            )
-        )
     layout = {
-        "xaxis": _genome_axis(points.names, starts, ends),
+        "xaxis": _genome_axis(points.names, starts, ends, 540),
         "yaxis": {"range": [-0.09 * top, 1.1 * top], "nticks": 6, "zeroline": False},
         "margin": {"l": 34, "t": 56},
         "shapes": shapes,
         "annotations": notes,
     }
     label = f"Manhattan plot of {len(points.p):,} sites along {len(points.names)} contigs."
-    narrow = {"xaxis": {"nticks": 4}}
+    narrow = {"xaxis": _genome_axis(points.names, starts, ends, 300) | {"nticks": 4}}
     return Figure(traces, layout, 380, label, narrow)
 
 
-def _genome_axis(names: Sequence[str], starts: Sequence[int], ends: Sequence[int]) -> dict:
+def _genome_axis(
+    names: Sequence[str], starts: Sequence[int], ends: Sequence[int], pixels: int
+) -> dict[str, Any]:
     if len(names) == 1:
         pad = max(1, int(0.02 * (ends[0] - starts[0])))
         return {
@@ -278,11 +288,18 @@ def _genome_axis(names: Sequence[str], starts: Sequence[int], ends: Sequence[int
             "tickformat": ",d",
         }
     total = ends[-1]
-    # A name stands only where its contig is wide enough to carry it.
-    shown = [k for k in range(len(names)) if ends[k] - starts[k] > 0.018 * total][:40]
+    shown: list[tuple[float, str]] = []
+    clear = 0.0
+    for name, start, end in zip(names, starts, ends, strict=True):
+        word, middle = plain(name.removeprefix("chr")), (start + end) / 2
+        # A name stands only where the one before it leaves room.
+        half = (4 + 3.5 * len(word)) / pixels * total
+        if middle - half >= clear and middle + half <= 1.02 * total:
+            shown.append((middle, word))
+            clear = middle + half
     return {
-        "tickvals": [(starts[k] + ends[k]) / 2 for k in shown],
-        "ticktext": [plain(names[k].removeprefix("chr")) for k in shown],
+        "tickvals": [middle for middle, _ in shown],
+        "ticktext": [word for _, word in shown],
         "ticks": "",
         "tickangle": 0,
         "range": [-0.01 * total, 1.01 * total],

@@ -17,7 +17,7 @@ def qq(contrast: Contrast) -> Figure:
     table = contrast.sites if contrast.sites is not None else pl.DataFrame({"p": []})
     seen = np.sort(table["p"].fill_nan(None).drop_nulls().to_numpy().astype(float))
     n = len(seen)
-    ranks = _log_spaced(n, 500)
+    ranks = _log_spaced(n, 300)
     expected = -np.log10((ranks - 0.5) / n)
     low, high = (beta.ppf(tail, ranks, n - ranks + 1) for tail in (0.025, 0.975))
     traces = [

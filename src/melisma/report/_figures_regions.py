@@ -14,7 +14,11 @@ from melisma.report._words import place, spoken
 
 # Sites seen further apart than this many bandwidths are not joined by a line.
 _REACH = 3.0
-_GRID = 72
+_GRID = (72, 40)
+_MANY_SAMPLES = 30
+# More lines than this are a blot, and more named dots a burden.
+MOST_LINES = 120
+_MOST_NAMED = 1000
 
 
 def region(study: Study, contrast: Contrast, groups: Groups, row: dict[str, Any]) -> Figure:
@@ -34,16 +38,18 @@ def region(study: Study, contrast: Contrast, groups: Groups, row: dict[str, Any]
     traces: list[dict[str, Any]] = []
     ends: list[tuple[str, float, str]] = []
     bandwidth = float(np.clip((end - start + 2 * flank) / 22, 30, 400))
-    grid = np.linspace(position.min(initial=start), position.max(initial=end), _GRID)
+    steps = _GRID[len(groups.labels) > _MANY_SAMPLES]
+    grid = np.linspace(position.min(initial=start), position.max(initial=end), steps)
     inside = (position >= start) & (position < end)
     for label in [*(g for g in groups.order if g not in shown), *reversed(shown)]:
         member = np.array([own == label for own in groups.labels])
         token = groups.colours[label] if label in shown else "@faint"
-        lines = [
-            smoothed(position, level[:, j], weight[:, j], grid, bandwidth)
-            for j in np.flatnonzero(member)
-        ]
-        traces.append(_sample_lines(grid, lines, token))
+        if len(groups.labels) <= MOST_LINES:
+            lines = [
+                smoothed(position, level[:, j], weight[:, j], grid, bandwidth)
+                for j in np.flatnonzero(member)
+            ]
+            traces.append(_sample_lines(grid, lines, token))
         traces.append(_dots(study, part, position, level, weight, member, (label, token)))
         mean = smoothed(
             position,
@@ -155,23 +161,14 @@ def _dots(
     look: tuple[str, str],
 ) -> dict[str, Any]:
     site, sample = np.nonzero((weight > 0) & np.isfinite(level) & member[None, :])
-    names = np.array([plain(name) for name in study.samples], dtype=object)
     reads = weight[site, sample]
-    if "beta" in part:
-        text = [str(names[j]) for j in sample]
-    else:
-        marked = part["methylated"].values[site, sample]
-        text = [
-            f"{names[j]}: {int(m)} of {int(n)} reads"
-            for j, m, n in zip(sample, marked, reads, strict=True)
-        ]
+    text = _dot_words(study, part, site, sample) if level.size <= _MOST_NAMED else None
     label, token = look
     return {
         "type": "scatter",
         "mode": "markers",
         "x": packed(position[site], "i4"),
         "y": packed(100 * level[site, sample]),
-        "text": text,
         "marker": {
             "color": token,
             "opacity": 0.36,
@@ -179,9 +176,23 @@ def _dots(
             "line": {"width": 0},
         },
         "hovertemplate": (
-            f"%{{text}}<br>{plain(spoken(label))}, %{{y:.0f}}%<br>%{{x:,d}}<extra></extra>"
+            f"{'' if text is None else '%{text}<br>'}{plain(spoken(label))}, "
+            "%{y:.0f}%<br>%{x:,d}<extra></extra>"
         ),
-    }
+    } | ({} if text is None else {"text": text})
+
+
+def _dot_words(
+    study: Study, part: xr.Dataset, site: npt.NDArray[np.intp], sample: npt.NDArray[np.intp]
+) -> list[str]:
+    names = [plain(name) for name in study.samples]
+    if "beta" in part:
+        return [names[j] for j in sample]
+    marked, reads = (part[k].values[site, sample] for k in ("methylated", "coverage"))
+    return [
+        f"{names[j]}: {int(m)} of {int(n)} reads"
+        for j, m, n in zip(sample, marked, reads, strict=True)
+    ]
 
 
 def _ticks(position: npt.NDArray[np.int64], inside: npt.NDArray[np.bool_]) -> dict[str, Any]:
@@ -236,7 +247,7 @@ def _end_labels(ends: list[tuple[str, float, str]], *, names: bool) -> list[dict
     heights = separated([100 * e[1] for e in known], 11)
     return [
         direct_label(
-            f"{plain(spoken(label))} {100 * level:.0f}%" if names else f"{100 * level:.0f}%",
+            f"{plain(spoken(label))}: {100 * level:.0f}%" if names else f"{100 * level:.0f}%",
             1,
             # Labels keep inside the panel after they were moved apart.
             min(max(height, 3), 100),

@@ -3,6 +3,8 @@
 from html import escape
 from typing import Any
 
+import polars as pl
+
 from melisma.report import (
     _figures,
     _figures_calibration,
@@ -106,27 +108,38 @@ def _capital(text: str) -> str:
 
 
 def _site_figures(asked: Contrast, divided: Groups | None, page: Page) -> str:
-    record = asked.record["sites"]
     volcano = page.plot(f"{asked.key}.volcano", _figures.volcano(asked, divided))
     manhattan = page.plot(f"{asked.key}.manhattan", _figures.manhattan(asked, divided))
-    untestable = record.get("untestable")
-    note = (
-        f"{_words.count(untestable, 'site')} could not be tested and "
-        f"{'is' if untestable == 1 else 'are'} not drawn."
-        if untestable
-        else ""
-    )
     bars = (
-        " Bars under the axis are called regions."
+        "Bars under the axis are called regions."
         if _words.called(asked.regions, asked.threshold)
         else ""
     )
     return (
         '<div class="pair uneven">'
-        + figure("Size and certainty of each site", volcano, note=note)
+        + figure("Size and certainty of each site", volcano, note=" ".join(_site_notes(asked)))
         + figure("Along the genome", manhattan, note=bars)
         + "</div>"
     )
+
+
+def _site_notes(asked: Contrast) -> list[str]:
+    """What the reader of the two plots has to know."""
+    table = asked.sites if asked.sites is not None else pl.DataFrame({"p": []})
+    notes = []
+    called = _words.called(asked.sites, asked.threshold)
+    tested = int(table["p"].fill_nan(None).is_not_null().sum())
+    untestable = table.height - tested
+    if 0 < called < tested:
+        notes.append(f"The dotted line is {_words.prose(_words.passing(asked.threshold))}.")
+    if untestable:
+        verb = "is" if untestable == 1 else "are"
+        notes.append(
+            f"{_words.count(untestable, 'site')} could not be tested and {verb} not drawn."
+        )
+    if called > _figures.MOST_SIGNIFICANT or tested - called > _figures.MOST_BACKGROUND:
+        notes.append("Sites hidden under others are left out.")
+    return notes
 
 
 def _more(asked: Contrast, kind: str) -> str:
@@ -155,10 +168,12 @@ def _region_part(study: Study, asked: Contrast, divided: Groups | None, page: Pa
         ]
         kind = "panels" if n else "panels muted"
         parts.append(f'<div class="{kind}">{"".join(panels)}</div>')
+        lines = "a thin line follows one sample, a thick line its group"
+        if len(study.samples) > _figures_regions.MOST_LINES:
+            lines = "a line follows a group"
         parts.append(
-            '<p class="note">A dot is one sample at one site, larger with more reads; a thin line '
-            "follows one sample, a thick line its group; the band is the region and the ticks "
-            "below are its sites.</p>"
+            '<p class="note">A dot is one sample at one site, larger with more reads; '
+            f"{lines}; the band is the region and the ticks below are its sites.</p>"
         )
     return "".join(parts)
 
@@ -213,12 +228,16 @@ def _region_panel(
 
 def calibration(study: Study, page: Page, names: dict[str, str]) -> str:
     """Whether the p-values deserve trust: QQ, lambda, calls on relabelled data."""
+    dashed = (
+        "Neighbouring sites are not independent, so the dashed lines say more: between them lie "
+        "nine in ten repeats of the test with the labels moved between samples. "
+    )
+    repeated = any(asked.null is not None for asked in study.contrasts)
     parts = [
         "<p>If nothing differed, the points would follow the line inside the grey band, where 95% "
-        "of independent p-values fall. Neighbouring sites are not independent, so the dashed lines "
-        "say more: between them lie nine in ten repeats of the test with the labels moved between "
-        "samples. λ is the median statistic over its expectation; 1 is what chance gives. The bars "
-        "count what is called after the labels were moved, where every call is false.</p>"
+        f"of independent p-values fall. {dashed if repeated else ''}λ is the median statistic over "
+        "its expectation; 1 is what chance gives. The bars count what is called after the labels "
+        "were moved, where every call is false.</p>"
     ]
     for asked in study.contrasts:
         if asked.sites is None and asked.regions is None:

@@ -158,11 +158,10 @@ def groups(study: Study, column: str, first: Sequence[str] | None = None) -> Gro
     order = list(dict.fromkeys([*(a for a in asked if a in labels), *sorted(set(labels))]))
     known = covariates(study)
     turn = 2 * known.index(column) if column in known else 0
+    # Two groups need colour alone; with more, shape helps who cannot tell the hues apart.
+    shapes = SYMBOLS if len(order) > 2 else SYMBOLS[:1]
     looks = [
-        (
-            GROUP_TOKENS[(i + turn) % len(GROUP_TOKENS)],
-            SYMBOLS[i // len(GROUP_TOKENS) % len(SYMBOLS)],
-        )
+        (GROUP_TOKENS[(i + turn) % len(GROUP_TOKENS)], shapes[i % len(shapes)])
         for i in range(len(order))
     ]
     return Groups(
@@ -185,7 +184,7 @@ def _thirds(values: pl.Series) -> Groups:
     numbers = values.cast(pl.Float64).to_numpy()
     cuts = np.nanquantile(numbers, [0, 1 / 3, 2 / 3, 1])
     place = np.clip(np.searchsorted(cuts[1:3], numbers, side="right"), 0, 2)
-    names = [f"{a:.4g} to {b:.4g}" for a, b in pairwise(cuts)]
+    names = [f"{a:.3g} to {b:.3g}" for a, b in pairwise(cuts)]
     labels = ["missing" if np.isnan(v) else names[k] for v, k in zip(numbers, place, strict=True)]
     order = [name for name in dict.fromkeys(names) if name in labels]
     colours = dict(zip(order, ORDERED_TOKENS, strict=False)) | {"missing": "@faint"}

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 FONT = '"Inter", -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 
-# Hues of Okabe & Ito (2008), darkened or lightened until each is readable as text on its paper.
+# Hues of Okabe & Ito (2008), shifted in lightness so that they are readable on their paper and
+# stay apart under simulated protanopia, deuteranopia and tritanopia (measured in the tests).
 LIGHT = {
     "paper": "#fdfdfc",
     "panel": "#f4f5f3",
@@ -22,15 +23,18 @@ LIGHT = {
     "rule": "#dcdedf",
     "faint": "#b4b9bf",
     "alert": "#b3400a",
-    "c0": "#c04a00",
+    "c0": "#b83f0c",
     "c1": "#0067a8",
-    "c2": "#9c3f77",
-    "c3": "#007d5b",
-    "c4": "#8f6400",
-    "c5": "#3c8fc7",
+    "c2": "#83296f",
+    "c3": "#0b8463",
+    "c4": "#b98600",
+    "c5": "#4096d1",
     "seq0": "#eef2f4",
     "seq1": "#83b4d4",
     "seq2": "#0a4674",
+    "o0": "#79aed2",
+    "o1": "#2a77ad",
+    "o2": "#0b3a5f",
 }
 DARK = {
     "paper": "#15171a",
@@ -40,18 +44,21 @@ DARK = {
     "rule": "#363a40",
     "faint": "#5b626b",
     "alert": "#ff9a5f",
-    "c0": "#ff9350",
-    "c1": "#62b4f0",
-    "c2": "#eea3cf",
-    "c3": "#45c99f",
-    "c4": "#e3b94f",
-    "c5": "#a5dafa",
+    "c0": "#f57f3f",
+    "c1": "#58aaf0",
+    "c2": "#e08fc8",
+    "c3": "#4fd6ab",
+    "c4": "#f5d26b",
+    "c5": "#b9e2fb",
     "seq0": "#20262c",
     "seq1": "#2f6d9b",
     "seq2": "#b5e0ff",
+    "o0": "#54809e",
+    "o1": "#68b4ec",
+    "o2": "#dcf0ff",
 }
 GROUP_TOKENS = ("@c0", "@c1", "@c2", "@c3", "@c4", "@c5")
-ORDERED_TOKENS = ("@c5", "@c1", "@seq2")
+ORDERED_TOKENS = ("@o0", "@o1", "@o2")
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross")
 CLOSE_IS_DARK = [[0, "@seq2"], [0.5, "@seq1"], [1, "@seq0"]]
 HIGH_IS_DARK = [[0, "@seq0"], [0.5, "@seq1"], [1, "@seq2"]]

@@ -10,6 +10,8 @@ import polars as pl
 from melisma.report._study import Contrast, Groups, Study, direction_tokens
 from melisma.report._words import place, probability, signed, spoken, strongest, title
 
+# A table with more rows scrolls inside its own frame.
+_TALL = 24
 _MOST_SITES = 500
 _MOST_REGIONS = 2000
 _SITE_COLUMNS = (
@@ -40,8 +42,9 @@ def html_table(
         for row in rows
     )
     words = escape(caption)
+    frame = "scroll tall" if len(rows) > _TALL else "scroll"
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{words}">'
+        f'<div class="{frame}" tabindex="0" role="region" aria-label="{words}">'
         f'<table class="{"tight" if tight else "full"}"><caption class="unseen">{words}</caption>'
         f"<thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>"
     )

@@ -45,12 +45,13 @@ def passing(q: float) -> str:
 
 
 def prose(text: str) -> str:
-    """Text as HTML: escaped, a threshold's parts kept on one line.
+    """Text as HTML: escaped, a threshold's parts kept on one line, **this** in bold.
 
     >>> prose("a < b at q < .05")
     'a &lt; b at q\\xa0&lt;\\xa0.05'
     """
-    return escape(re.sub(r"\b([pq]) < (\S)", "\\1\u00a0<\u00a0\\2", text), quote=False)
+    bound = re.sub(r"\b([pq]) < (\S)", "\\1\u00a0<\u00a0\\2", text)
+    return re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", escape(bound, quote=False))
 
 
 def count(n: float, noun: str, plural: str | None = None) -> str:
@@ -142,7 +143,7 @@ def _inside(contrast: Contrast) -> str:
 def blocks(contrast: Contrast) -> str:
     """What the blocks of a design are."""
     if contrast.block == IDENTITY:
-        return "the people found from the calls"
+        return "people"
     return spoken(contrast.block or "")
 
 
@@ -159,7 +160,7 @@ def direction(contrast: Contrast, delta: float | None) -> str:
     size = count(points, "point") if points else "less than a point"
     word = "lower" if delta < 0 else "higher"
     if not contrast.levels:
-        return f"{size} {word} a unit"
+        return f"{size} {word} per unit of {spoken(str(contrast.record.get('column') or 'it'))}"
     return f"{spoken(str(contrast.levels[0]))} is {size} {word}"
 
 
@@ -260,7 +261,7 @@ def difference(contrast: Contrast) -> str:
 
 
 def finding(contrast: Contrast, *, again: bool = False) -> str:
-    """A contrast's answer in one or two sentences, the strongest effect named.
+    """A contrast's answer in a sentence, the strongest effect named, counts between asterisks.
 
     `again` says that another design was asked the same just before.
     """
@@ -279,18 +280,19 @@ def finding(contrast: Contrast, *, again: bool = False) -> str:
     if not regions and not sites:
         least = [v for v in (smallest(contrast.sites), smallest(contrast.regions)) if v is not None]
         size = f" (the smallest q is {probability(min(least))})" if least else ""
-        return f"{head}, nothing passes {cut}{size}{';' if untested else ''}{untested}."
-    return f"{head}, {_counts(contrast, sites, regions)} {cut}{_best(contrast)}{_rest(untested)}."
+        return f"{head}, **nothing** passes {cut}{size}{';' if untested else ''}{untested}."
+    counts = _counts(contrast, sites, regions)
+    return f"{head}, {counts} {cut}{_best(contrast)}{';' if untested else ''}{untested}."
 
 
 def _counts(contrast: Contrast, sites: int, regions: int) -> str:
     if contrast.regions is None or contrast.sites is None:
         n, noun = (sites, "site") if contrast.regions is None else (regions, "region")
-        return f"{count(n, noun)} {'passes' if n == 1 else 'pass'}"
+        return f"**{count(n, noun)}** {'passes' if n == 1 else 'pass'}"
     if sites and regions:
-        return f"{count(sites, 'site')} and {count(regions, 'region')} pass"
+        return f"**{count(sites, 'site')}** and **{count(regions, 'region')}** pass"
     n, noun, other = (sites, "site", "region") if sites else (regions, "region", "single site")
-    return f"{count(n, noun)} and no {other} {'passes' if n == 1 else 'pass'}"
+    return f"**{count(n, noun)}** and no {other} {'passes' if n == 1 else 'pass'}"
 
 
 def _best(contrast: Contrast) -> str:
@@ -304,10 +306,6 @@ def _best(contrast: Contrast) -> str:
             which = f"{at_or_in} {'the strongest' if n > 1 else 'that'} {noun},"
             return f"; {which} {at}, {direction(contrast, top['delta_beta'])}"
     return ""
-
-
-def _rest(untested: str) -> str:
-    return f";{untested}" if untested else ""
 
 
 def strongest(table: pl.DataFrame | None, n: int) -> pl.DataFrame:
@@ -343,11 +341,9 @@ def summary(study: Study) -> str:
     if identity.get("sentence"):
         sentences.append(_closed(str(identity["sentence"])))
     if contradictions := identity.get("contradictions") or []:
-        noun, verb = (
-            ("this", "contradicts") if len(contradictions) == 1 else ("these", "contradict")
-        )
-        pairs = counted(len(contradictions), "pair")
-        sentences.append(f"{pairs} of {noun} {verb} the sample sheet.")
+        n = len(contradictions)
+        word = counted(n, "").split()[0]
+        sentences.append(f"{word} of them {'contradicts' if n == 1 else 'contradict'} the sheet.")
     return " ".join(sentences)
 
 

@@ -95,6 +95,7 @@ addEventListener("beforeprint", () => {
   root.dataset.theme = "light";
   for (const details of document.querySelectorAll("details")) details.open = true;
   for (const place of plots) {
+    near.unobserve(place);
     draw(place);
     place.style.aspectRatio = `${place.clientWidth} / ${place.clientHeight}`;
     for (const svg of place.querySelectorAll(".main-svg")) {
