@@ -52,14 +52,18 @@ def _line_end(text, i):
 
 
 @njit(cache=True, nogil=True)
-def _after_heading(text, i):
-    """Where the next line begins after a blank, comment, track or browser line, else `i`."""
+def _after_heading(text, i, spaces_from):
+    """Past a blank, comment, track or browser line, or past leading space that separates."""
     byte = byte_at(text, i)
     if byte <= _SPACE:
-        while byte_at(text, i) == _SPACE:
-            i += 1
-        blank = byte_at(text, i) == _NEWLINE or byte_at(text, i) == _RETURN
-        return _line_end(text, i) + 1 if blank else i
+        rest = i
+        while byte_at(text, rest) == _SPACE or byte_at(text, rest) == _TAB:
+            rest += 1
+        if byte_at(text, rest) == _RETURN and byte_at(text, rest + 1) == _NEWLINE:
+            rest += 1
+        if byte_at(text, rest) == _NEWLINE:
+            return rest + 1
+        return rest if spaces_from == 0 else i
     track = is_word(text, i, _TRACK, 5) and byte_at(text, i + 5) <= _SPACE
     browser = is_word(text, i, _BROWSER, 7) and byte_at(text, i + 7) <= _SPACE
     if byte == _HASH or track or browser:
@@ -134,7 +138,7 @@ def parse(text_array, start, end, kinds_array, settings, codes_array, slots, out
     while i < end:
         byte = byte_at(text, i)
         if byte <= _HASH or byte in (_LETTER_B, _LETTER_T):
-            row = _after_heading(text, i)
+            row = _after_heading(text, i, spaces_from)
             if row != i:
                 i, cursor, bits = row, row, separators_at(text, row)
                 continue

@@ -1,7 +1,7 @@
 """From a text file to batches of calls, through the parser's kernel."""
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -139,11 +139,11 @@ def _outputs(
 
 def _batch(block: TextBlock, out: Sequence[npt.NDArray[Any]], rows: int, stats: Ints) -> Batch:
     n_runs = int(stats[Stat.RUNS])
-    starts = [int(row) for row in out[5][:n_runs]]
+    bounds = [*(int(row) for row in out[5][:n_runs]), rows]
     runs = [
         Run(bytes(block.text[a:b]).decode("utf-8", "backslashreplace"), start, stop)
-        for a, b, start, stop in zip(
-            out[6][:n_runs], out[7][:n_runs], starts, [*starts[1:], rows], strict=True
+        for a, b, (start, stop) in zip(
+            out[6][:n_runs], out[7][:n_runs], pairwise(bounds), strict=True
         )
     ]
     key, methylated, coverage, context, offset = (array[:rows] for array in out[:5])
