@@ -30,7 +30,8 @@ CLASS_LIMITS = ((0.0, 0.2), (0.3, 0.7), (0.8, 1.0))
 CLASSES = ((0.03, 0.05), (0.5, 0.03), (0.95, 0.05))
 # Share of cells that follow no class: wrong mapping, other variants.
 STRAYS = 0.02
-FREQUENCIES = np.linspace(0.05, 0.95, 10)
+# Rarer alleles seldom show all three genotypes; at .05 the strays would have to make them up.
+FREQUENCIES = np.linspace(0.15, 0.85, 8)
 _MEANS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 _DISPERSIONS = (0.01, 0.03, 0.1, 0.2, 0.35, 0.6)
 _WIDTH = MOST_READS + 1
@@ -100,14 +101,22 @@ def _ordinary_tables() -> Floats:
 
 
 @cache
-def _class_chances(ordinary: bool) -> Floats:
-    """Probability that N reads show each class, (N, models, 3)."""
+def _log_chances_of_none(ordinary: bool) -> Floats:
+    """Log probability that N reads show none of some classes, (classes, N, models).
+
+    The classes are low, middle, high, low or middle, low or high, middle or high, any.
+    """
     tables = np.exp(_ordinary_tables() if ordinary else _genotype_tables())
     n, m = np.mgrid[:_WIDTH, :_WIDTH]
     level = np.where(m <= n, m / np.maximum(n, 1), -1.0)
-    shown = [(level >= low) & (level <= high) & (n >= FEWEST_READS) for low, high in CLASS_LIMITS]
     square = tables.reshape(-1, _WIDTH, _WIDTH)
-    return np.stack([(square * s).sum(2) for s in shown], axis=-1).transpose(1, 0, 2)
+    low, middle, high = (
+        (square * ((level >= least) & (level <= most) & (n >= FEWEST_READS))).sum(2).T
+        for least, most in CLASS_LIMITS
+    )
+    kinds = (low, middle, high, low + middle, low + high, middle + high, low + middle + high)
+    # Rounding can take a sum of probabilities to one.
+    return np.log(np.maximum(1 - np.stack(kinds), 1e-300))
 
 
 def log_likelihoods(cells: Integers, *, ordinary: bool) -> Floats:
@@ -124,25 +133,18 @@ def log_likelihoods(cells: Integers, *, ordinary: bool) -> Floats:
     """
     tables = _ordinary_tables() if ordinary else _genotype_tables()
     plain = np.stack([table[cells].sum(1) for table in tables], axis=1)
-    return plain - np.log(_chance_of_three(cells, _class_chances(ordinary)))
+    return plain - np.log(_chance_of_three(cells, ordinary=ordinary))
 
 
-def _chance_of_three(cells: Integers, chances: Floats) -> Floats:
-    """Probability that some sample shows each class, (sites, models), by inclusion-exclusion.
+def _chance_of_three(cells: Integers, *, ordinary: bool) -> Floats:
+    """Probability that the samples show all three classes, (sites, models).
 
-    A site's covered cells are taken to be alike: each has the mean chance over their depths.
+    By inclusion and exclusion, with the samples' own depths.
     """
-    n_sites, n_samples = cells.shape
-    depth = cells // _WIDTH
-    flat = (np.arange(n_sites)[:, None] * _WIDTH + depth).ravel()
+    n_sites = len(cells)
+    flat = (np.arange(n_sites)[:, None] * _WIDTH + cells // _WIDTH).ravel()
     depths = np.bincount(flat, minlength=n_sites * _WIDTH).reshape(n_sites, _WIDTH)
-    mean = np.tensordot(depths / n_samples, chances, axes=1)  # (sites, models, 3)
-    low, middle, high = np.moveaxis(mean, -1, 0)
-
-    def none_of(*shown: Floats) -> Floats:
-        return np.clip(1 - np.add.reduce(shown), 0, 1) ** n_samples
-
-    single = none_of(low) + none_of(middle) + none_of(high)
-    double = none_of(low, middle) + none_of(low, high) + none_of(middle, high)
+    none = np.exp(depths @ _log_chances_of_none(ordinary))  # (classes, sites, models)
+    chance = 1 - none[:3].sum(0) + none[3:6].sum(0) - none[6]
     # A model that can hardly show three classes must not win by dividing by nothing.
-    return np.maximum(1 - single + double - none_of(low, middle, high), 1e-9)
+    return np.maximum(chance, 1e-9)
