@@ -37,8 +37,8 @@ _MOST_SITES = 400
 # One variant, or one stretch of allele-specific methylation, is one witness.
 _APART = 1000
 _LINKED_WITHIN, _LINKED_R2 = 1_000_000, 0.8
-# Fewer samples at a time keep the look-ups in memory that does not grow with the stretch.
-_CELLS_AT_ONCE = 1_000_000
+# Look-ups for so many sites at a time take a few tens of megabytes.
+_SITES_AT_ONCE = 4096
 # So many imagined sites, spread evenly, steady what is learned from few candidates.
 _IMAGINED = 10.0
 # One copy in males, silenced copies in females, or many copies: levels are not genotypes there.
@@ -198,11 +198,10 @@ def squared_correlation(values: Floats) -> Floats:
 def rough_gain(cells: Integers) -> Floats:
     """Log likelihood ratio of genotype-like to ordinary, all models weighed alike, (sites,)."""
     out = np.empty(len(cells))
-    step = max(1, _CELLS_AT_ONCE // max(cells.shape[1], 1))
-    for start in range(0, len(cells), step):
-        part = cells[start : start + step]
+    for start in range(0, len(cells), _SITES_AT_ONCE):
+        part = cells[start : start + _SITES_AT_ONCE]
         genotype, ordinary = (log_likelihoods(part, ordinary=kind) for kind in (False, True))
-        out[start : start + step] = log_sum(genotype) - log_sum(ordinary)
+        out[start : start + _SITES_AT_ONCE] = log_sum(genotype) - log_sum(ordinary)
     return out
 
 
