@@ -31,6 +31,7 @@ from melisma.errors import MelismaError
 from melisma.genome import Genome
 from melisma.methylome import MARKS, open_methylome, parse_mark, part_folder
 
+_WAIT_SECONDS = 0.1
 _DISK_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _NOT_COVARIATES = ("path", "format")
 
@@ -186,7 +187,7 @@ def _read_all(
     """Every sample's sorted calls; those that an interrupted ingest finished are taken over."""
     results = {source.sample: finished_sample(source, options) for source in sources}
     left = [source for source in sources if results[source.sample] is None]
-    if left and len(left) < len(sources):
+    if len(left) < len(sources):
         progress.note(f"{len(sources) - len(left)} of {len(sources)} samples were read before.")
     stop = threading.Event()
     total = sum(source.path.stat().st_size for source in left)
@@ -211,11 +212,14 @@ def _read_all(
 
 def _wait(jobs: dict[Future[SampleCalls], Source]) -> None:
     """Wait for all jobs, or for the first that fails: its error is raised."""
-    finished, _ = wait(jobs, return_when=FIRST_EXCEPTION)
-    for job in sorted(finished, key=lambda job: list(jobs).index(job)):
-        error = job.exception()
-        if error is not None and not isinstance(error, InterruptedError):
-            raise error
+    left: set[Future[SampleCalls]] = set(jobs)
+    while left:
+        # With a limit, as polars' signal handler restarts a wait that Ctrl-C should end.
+        finished, left = wait(left, timeout=_WAIT_SECONDS, return_when=FIRST_EXCEPTION)
+        for job in (job for job in jobs if job in finished):
+            error = job.exception()
+            if error is not None and not isinstance(error, InterruptedError):
+                raise error
 
 
 def _read_text(

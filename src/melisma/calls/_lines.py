@@ -34,12 +34,12 @@ def header_of(lines: Sequence[bytes]) -> tuple[str, ...]:
 
 
 def mostly(rows: Sequence[Sequence[str]], fits: Callable[[Sequence[str]], bool]) -> bool:
-    """Whether more than half of the rows fit: a bad row is the parser's to name.
+    """Whether at least half of the rows fit: a bad row is the parser's to name.
 
     >>> mostly([["1"], ["2"], ["x"]], lambda row: is_integer(row[0]))
     True
     """
-    return 2 * sum(map(fits, rows)) > len(rows)
+    return bool(rows) and 2 * sum(map(fits, rows)) >= len(rows)
 
 
 def is_integer(*fields: str) -> bool:

@@ -45,6 +45,9 @@ for verb in (demo.demo, run.run, ingest.ingest, info.info, formats.formats, qc.q
 app.command()(regions.regions)
 
 
+_INTERRUPTED = 130
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line: 0 done, 2 bad input (one sentence), 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -57,9 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         typer.secho(f"melisma: {error}", err=True, fg="red")
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as ended:
+        # Typer turns Ctrl-C into an exit of its own.
+        if isinstance(ended, SystemExit) and ended.code != _INTERRUPTED:
+            raise
         typer.secho("melisma: interrupted; the same command resumes.", err=True)
-        sys.exit(130)
+        sys.exit(_INTERRUPTED)
     except OSError as error:
         if debug:
             raise

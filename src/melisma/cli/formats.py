@@ -16,7 +16,9 @@ def formats(
 ) -> None:
     """List the formats that are read, or name a file's format and say why.
 
-    Example: `melisma formats`
+    \b
+    Example:
+      melisma formats
     """
     from melisma.calls import FORMATS, sniff
 

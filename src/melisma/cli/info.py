@@ -16,7 +16,9 @@ _MOST_NAMED = 8
 def info(store: Store) -> None:
     """Say what a store holds: sites, contigs, marks, samples, coverage, what was left out.
 
-    Example: `melisma info melisma-demo/study.zarr`
+    \b
+    Example:
+      melisma info melisma-demo/study.zarr
     """
     from melisma.calls import describe
 

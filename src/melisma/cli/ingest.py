@@ -39,7 +39,9 @@ def ingest(
     Formats are told by their first lines (`melisma formats`). Work lies in `STORE.part`; after
     Ctrl-C or a full disk the same command goes on.
 
-    Example: `melisma ingest samples.tsv -o study.zarr --genome hg38.fa --merge-strands`
+    \b
+    Example:
+      melisma ingest samples.tsv -o study.zarr --genome hg38.fa --merge-strands
     """
     from melisma.calls import ingest as read_samples
 
