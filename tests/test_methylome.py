@@ -39,6 +39,15 @@ def test_a_store_gives_back_what_was_written(tmp_path):
     assert not m.part_folder(path).exists()
 
 
+def test_a_store_keeps_the_order_of_the_sheets_columns(tmp_path):
+    columns = ["sample", *(f"c{(7 * k) % 20}" for k in range(20))]
+    samples = {name: [f"{name}x", f"{name}y"] for name in columns}
+    before = small().drop_vars(["sample", "age", "cell"])
+    before = before.assign_coords({name: ("sample", values) for name, values in samples.items()})
+    m.write(before, tmp_path / "s.zarr")
+    assert list(m.sample_sheet(m.open_methylome(tmp_path / "s.zarr"))) == columns
+
+
 def test_blocks_that_straddle_chunks_join(tmp_path, monkeypatch):
     monkeypatch.setattr(m, "CHUNK_SITES", (4, 4))
     monkeypatch.setattr(m, "CHUNK_CELLS", 4)

@@ -302,6 +302,7 @@ class Writer:
             "contigs": list(contigs),
             "marks": list(marks),
             "strands": strands,
+            "sheet": list(samples),
         } | dict(attrs or {})
         self._n_samples = len(samples["sample"])
         self._chunk = chunk_sites(self._n_samples)
@@ -429,7 +430,7 @@ def write(methylome: xr.Dataset, path: Path | str) -> None:
     shutil.rmtree(part_folder(final), ignore_errors=True)
 
 
-_ATTRIBUTES = ("schema", "contigs", "contig_offsets", "marks", "strands")
+_ATTRIBUTES = ("schema", "contigs", "contig_offsets", "marks", "strands", "sheet")
 
 
 def sample_sheet(methylome: xr.Dataset) -> dict[str, list[Any]]:
@@ -473,8 +474,11 @@ def open_methylome(path: Path | str, *, chunks: Any = None) -> xr.Dataset:
         )
     opened = xr.open_zarr(path, group=root["generation"], consolidated=False, chunks=chunks)
     # Zarr does not tell a sample-sheet column from a variable; their dimensions do.
-    sheet = [name for name, array in opened.data_vars.items() if array.dims == ("sample",)]
-    return validate(opened.set_coords(sheet))
+    sheet = {str(n): array for n, array in opened.data_vars.items() if array.dims == ("sample",)}
+    # Zarr lists arrays in the file system's order; the sheet has its own.
+    order = [name for name in opened.attrs.get("sheet", sorted(sheet)) if name in sheet]
+    opened = opened.drop_vars(order).assign_coords({name: sheet[name] for name in order})
+    return validate(opened)
 
 
 def select(
