@@ -49,7 +49,7 @@ def folder(tmp_path_factory):
 
 
 def test_the_example_of_the_help_runs_and_says_who_is_who(folder):
-    example = str(qc.qc.__doc__).split("Example: `melisma ")[1].split("`")[0]
+    example = str(qc.qc.__doc__).split("Example:\n      melisma ")[1].strip()
     done = melisma(*shlex.split(example), cwd=folder)
     assert done.returncode == 0, done.stderr
     words = " ".join(done.stdout.split())

@@ -41,7 +41,9 @@ def qc(
 ) -> None:
     """Coverage, levels, outliers, and which samples come from one person.
 
-    Example: `melisma qc melisma-demo/study.zarr -o qc`
+    \b
+    Example:
+      melisma qc melisma-demo/study.zarr -o qc
     """
     from melisma.cli._terminal import terminal
     from melisma.methylome import open_methylome
