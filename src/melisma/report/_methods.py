@@ -77,10 +77,10 @@ def _paragraphs(study: Study) -> list[str]:
     if any(c.sites is not None for c in study.contrasts):
         texts.append(
             "Each site was tested with a quasi-binomial score test on the design matrix "
-            "(ref. 1): counts vary by sampling and by an overdispersion common to all sites; what "
+            "(ref. 1): counts vary by sampling and by an overdispersion shared across sites; what "
             "a site adds of its own enters once, through its residual variance squeezed across "
-            "sites (ref. 2). Differences in level are weighted proportions with an interval "
-            "joined from the groups' own (ref. 3). Sites that are alike in all samples, or carry "
+            "sites (ref. 2). Differences in level are weighted proportions, their interval "
+            "joined from the groups' Wilson intervals (ref. 3). Sites that are alike in all samples, or carry "
             "too few reads of the rarer state, were not tested. q-values are Benjamini and "
             "Hochberg's (ref. 4)."
         )

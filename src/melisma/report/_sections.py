@@ -173,7 +173,9 @@ def _region_part(study: Study, asked: Contrast, divided: Groups | None, page: Pa
             lines = "a line follows a group"
         parts.append(
             '<p class="note">A dot is one sample at one site, larger with more reads; '
-            f"{lines}; the band is the region and the ticks below are its sites.</p>"
+            f"{lines}; the band is the region and the ticks below are its sites. The difference "
+            "is the model's, other terms taken out; the shares at the right are of all reads."
+            "</p>"
         )
     return "".join(parts)
 
@@ -218,7 +220,8 @@ def _region_panel(
         )
         words = words.replace(escape(_words.spoken(str(asked.levels[0]))), a, 1) + f" than {b}"
     spread = _words.interval(row["ci_low"], row["ci_high"])
-    words += f" (95% interval {spread})" if spread else ""
+    if spread:
+        words += f" (95%\u00a0interval {spread.replace(' ', chr(0xA0))})"
     about = [_words.count(row["sites"], "site"), f"q {_words.probability(row['q'])}"]
     # A number keeps to its noun when the line breaks.
     tail = " · ".join(part.replace(" ", "\u00a0") for part in about)

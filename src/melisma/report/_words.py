@@ -230,12 +230,12 @@ def relabelling(contrast: Contrast) -> str:
     record = contrast.record.get("regions", {})
     if not record.get("relabellings"):
         return ""
-    words = f"judged against {count(record['relabellings'], 'relabelling')}"
+    words = f"Judged against {count(record['relabellings'], 'relabelling')}"
     if record.get("distinct"):
         words += f" of {record['distinct']:,} distinct ones"
     if (null := record.get("null_regions_per_relabelling")) is not None:
         words += f", each with {null:.3g} candidates on average"
-    return words
+    return f"{words}."
 
 
 def _ways(contrast: Contrast, table: pl.DataFrame) -> str:
