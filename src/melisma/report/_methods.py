@@ -81,8 +81,8 @@ def _paragraphs(study: Study) -> list[str]:
             "a site adds of its own enters once, through its residual variance squeezed across "
             "sites (ref. 2). Differences in level are weighted proportions, their interval "
             "joined from the groups' Wilson intervals (ref. 3). Sites that are alike in all "
-            "samples, or carry too few reads of the rarer state, were not tested. q-values are Benjamini and "
-            "Hochberg's (ref. 4)."
+            "samples, or carry too few reads of the rarer state, were not tested. q-values are "
+            "Benjamini and Hochberg's (ref. 4)."
         )
     if any(c.regions is not None for c in study.contrasts):
         texts.append(
