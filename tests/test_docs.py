@@ -1,0 +1,231 @@
+"""The documents say what the code does: links, verbs, options, examples, printed output."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from melisma.calls import FORMATS
+from melisma.cli import app, main
+from melisma.differential import find_regions, site_tests
+from melisma.errors import MelismaError
+from melisma.study import StudyConfig, open_with_design, read_study
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
+    (ROOT / "docs").rglob("*.md")
+)
+VERBS = {verb.callback.__name__: verb.callback for verb in app.registered_commands}
+# Verbs whose page has another name.
+PAGE_OF = {"qc": "quality", "demo": "run"}
+COMMANDS = typer.main.get_command(app).commands
+
+
+def name_of(page):
+    return str(page.relative_to(ROOT))
+
+
+def anchors(page):
+    """The anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def blocks(page, *languages):
+    """The contents of a page's fenced blocks in these languages."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.S | re.M)
+    return [text for language, text in found if language in languages]
+
+
+def commands(page):
+    """(command, printed output) of every `$ command` in a page's console blocks."""
+    found = []
+    for block in blocks(page, "console"):
+        joined = block.replace("\\\n", " ")
+        for part in re.split(r"^\$ ", joined, flags=re.M)[1:]:
+            command, _, output = part.partition("\n")
+            found.append((command, output))
+    return found
+
+
+def melisma_commands(page):
+    """(arguments, printed output) of melisma's commands; `[optional]` parts are left out."""
+    return [
+        (shlex.split(re.sub(r" \[[^\]\"]*\]", "", command))[1:], output)
+        for command, output in commands(page)
+        if re.match(r"(\.venv/bin/)?melisma ", command)
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_relative_links_resolve(page):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"(https?|mailto):", link):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), f"{page.name} links to {link}"
+        if anchor:
+            assert anchor in anchors(target), f"{page.name} links to {link}"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_a_page_an_index_row_and_a_readme_example(verb):
+    page = ROOT / "docs" / f"{PAGE_OF.get(verb, verb)}.md"
+    assert f"melisma {verb}" in page.read_text(encoding="utf-8")
+    assert f"({page.name}" in (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    # `run` is the demo's verb with a study of one's own: its example has no printed output.
+    assert verb in {arguments[0] for arguments, _ in melisma_commands(ROOT / "README.md")}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_option_is_on_the_verbs_page(verb):
+    page = (ROOT / "docs" / f"{PAGE_OF.get(verb, verb)}.md").read_text(encoding="utf-8")
+    options = [parameter.opts for parameter in COMMANDS[verb].params if parameter.opts[0][0] == "-"]
+    for names in options:
+        assert any(f"`{name}`" in page or f" {name} " in page for name in names), names
+
+
+EXAMPLES = [
+    pytest.param(arguments, id=f"{name_of(page)}: {' '.join(arguments)[:50]}")
+    for page in PAGES
+    for arguments, _ in melisma_commands(page)
+]
+
+
+def test_there_are_examples():
+    assert {example.values[0][0] for example in EXAMPLES} >= set(VERBS)
+
+
+@pytest.mark.parametrize("arguments", EXAMPLES)
+def test_every_example_parses(arguments):
+    verb, *rest = arguments
+    # Raises a usage error for an unknown option, a missing argument or a value of the wrong kind.
+    COMMANDS[verb].make_context(verb, list(rest))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_python_examples_compile(page):
+    for block in blocks(page, "python"):
+        compile(block, page.name, "exec")
+
+
+def test_the_study_of_the_docs_is_valid(tmp_path):
+    (text,) = blocks(ROOT / "docs" / "run.md", "toml")
+    (tmp_path / "study.toml").write_text(text)
+    assert len(read_study(tmp_path / "study.toml").design) == 2
+
+
+def test_the_study_table_lists_every_key_and_default():
+    text = (ROOT / "docs" / "run.md").read_text(encoding="utf-8")
+    section = text.split("\n## study.toml\n")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| `([a-z._]+)` \| ([^|]+) \|", section, flags=re.M))
+    known = {"title": "Study"}
+    for name, field in StudyConfig.model_fields.items():
+        if name == "title":
+            continue
+        model = field.annotation if name != "design" else field.annotation.__args__[0]
+        for key, value in model.model_fields.items():
+            known[f"{name}.{key}"] = "required" if value.is_required() else value.default
+    words = {None: "none", False: "false", "": "empty"}
+    assert rows == {key: str(words.get(value, value)) for key, value in known.items()}
+
+
+def test_the_formats_page_lists_every_format_and_its_base():
+    text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w[\w-]*)` \| [^|]+ \| (\d) \|", text, flags=re.M)
+    assert rows == [(form.name, str(form.base)) for form in FORMATS]
+
+
+@pytest.fixture(scope="module")
+def demo_store(tmp_path_factory):
+    """A folder as after `make demo`, as far as the README's examples read it."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "src").symlink_to(ROOT / "src")
+    (folder / "melisma-demo").mkdir()
+    sheet = ROOT / "src" / "melisma" / "datasets" / "lupus" / "samples.tsv"
+    with pytest.raises(SystemExit) as done:
+        main(["ingest", str(sheet), "-o", str(folder / "melisma-demo" / "study.zarr")])
+    assert done.value.code == 0
+    return folder
+
+
+def lines_of(text):
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+
+def assert_printed(shown, printed):
+    """Every shown line was printed, in order and without gaps but where `…` stands."""
+    printed, at, gap = lines_of(printed), 0, False
+    for line in lines_of(shown):
+        if line == "…":
+            gap = True
+            continue
+        assert line in printed[at:], f"not printed: {line}"
+        found = printed.index(line, at)
+        assert gap or found == at, f"printed before {line!r}: {printed[at:found]}"
+        at, gap = found + 1, False
+    assert gap or at == len(printed), f"printed further: {printed[at:]}"
+
+
+PRINTED = [
+    pytest.param(arguments, output, id=f"{name_of(page)}: {' '.join(arguments)[:50]}")
+    for page in PAGES
+    for arguments, output in melisma_commands(page)
+    if output.strip() and arguments[0] not in ("demo", "run")
+]
+
+
+@pytest.mark.parametrize(("arguments", "output"), PRINTED)
+def test_examples_print_what_is_shown(arguments, output, demo_store, capsys, monkeypatch):
+    monkeypatch.chdir(demo_store)
+    with pytest.raises(SystemExit) as done:
+        main(arguments)
+    printed = capsys.readouterr()
+    assert done.value.code == (2 if "melisma: " in output else 0)
+    assert_printed(output, printed.err + printed.out)
+
+
+def test_the_readmes_python_prints_what_is_shown(demo_store, capsys, monkeypatch):
+    monkeypatch.chdir(demo_store)
+    (code,) = blocks(ROOT / "README.md", "python")
+    shown = blocks(ROOT / "README.md", "text")[-1]
+    exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
+    assert_printed(shown, capsys.readouterr().out)
+
+
+LEVELS = {
+    "activated": "cell[activated_naive]",
+    "resting": "cell[resting_naive]",
+    "lupus": "disease[lupus]",
+    "healthy": "disease[healthy]",
+}
+
+
+def test_the_demos_table_is_what_the_tests_find(demo_store):
+    text = (ROOT / "docs" / "run.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ((?:samples|donors) \| .+ − .+) \|$", text, flags=re.M)
+    assert len(rows) == 4
+    for row in rows:
+        name, question, units, calls, smallest, inflation, regions = row.split(" | ")
+        high, low = question.split(" − ")
+        block = "identity" if name == "donors" else None
+        methylome, design = open_with_design(
+            demo_store / "melisma-demo" / "study.zarr", "~ cell + disease", block
+        )
+        contrast = f"{LEVELS[high]} - {LEVELS[low]}"
+        sites = site_tests(methylome, design, contrast)
+        assert f"{sites.comparison.n_units} {sites.comparison.unit}" == units
+        assert f"{len(sites.significant())} of {sites.tested:,}" == calls
+        assert sites.table["q"].min() == pytest.approx(float(smallest), rel=0.03)
+        assert sites.inflation == pytest.approx(float(inflation), abs=0.006)
+        if block:
+            with pytest.raises(MelismaError, match=f"allow {regions.split()[1]}:"):
+                find_regions(methylome, design, contrast)
+        else:
+            found = find_regions(methylome, design, contrast)
+            assert f"{len(found.significant())} of {len(found.table)}" == regions
