@@ -14,6 +14,7 @@ from melisma.calls._words import (
     byte_at,
     decimals,
     digits,
+    first_of,
     integer_at,
     is_word,
     set_integer,
@@ -131,11 +132,9 @@ def _level(text, i, end):
         value = digits(text, i, length)
         if value >= 0:
             return value * _LEVEL_UNITS, Fault.NONE
-    point = 1
-    while point < 4 and byte_at(text, i + point) != _DOT:
-        point += 1
+    point = first_of(text, i, _DOT)
     places = length - point - 1
-    if point < 4 and places > 0:
+    if 0 < point < 4 and places > 0:
         whole, part = digits(text, i, point), decimals(text, i + point + 1, min(places, 8))
         rest = digits(text, i + point + 9, min(places - 8, 8)) if places > 8 else np.int64(0)
         if whole >= 0 and part >= 0 and rest >= 0 and places <= 16:

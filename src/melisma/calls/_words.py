@@ -24,6 +24,7 @@ PADDING = 80
 _LANES = 64
 _EIGHT_ZEROS = np.uint64(0x3030303030303030)
 _ABOVE_NINE = np.uint64(0x7676767676767676)
+_ONES = np.uint64(0x0101010101010101)
 _HIGH_BITS = np.uint64(0x8080808080808080)
 _DIGIT_FACTOR = np.uint64((10 << 8) + 1)
 _PAIRS, _PAIR_FACTOR = np.uint64(0x00FF00FF00FF00FF), np.uint64((100 << 16) + 1)
@@ -141,6 +142,13 @@ def decimals(text, i, length):
     if ((word + _ABOVE_NINE) | word) & _HIGH_BITS:
         return np.int64(-1)
     return _to_number(word)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def first_of(text, i, byte):
+    """How far after i the first of the next 8 bytes is that equals `byte`; 8 where none is."""
+    other = word_at(text, i) ^ (np.uint64(byte) * _ONES)
+    return trailing_zeros((other - _ONES) & ~other & _HIGH_BITS) >> 3
 
 
 @njit(cache=True, nogil=True, forceinline=True)
