@@ -168,3 +168,60 @@ def test_no_replicates_are_refused():
         comparison("~ cell", "cell[b] - cell[a]", sheet=sheet)
     with pytest.raises(MelismaError, match="no replicates"):
         comparison("~ disease", "disease[y] - disease[x]", block="disease")
+
+
+@pytest.mark.parametrize(("offset", "scale"), [(0, 1), (738_000, 1), (1.7e9, 86_400), (0, 1e-9)])
+def test_a_covariates_unit_and_offset_do_not_matter(offset, scale):
+    sheet = SHEET | {"date": [offset + scale * v for v in (1.0, 5, 2, 9, 4, 3)]}
+    found = comparison("~ cell + date", "cell[b] - cell[a]", sheet=sheet)
+    plain = comparison(
+        "~ cell + date", "cell[b] - cell[a]", sheet=SHEET | {"date": [1.0, 5, 2, 9, 4, 3]}
+    )
+    assert found.df_residual == 3
+    assert found.exposure == pytest.approx(plain.exposure, abs=1e-6)
+
+
+def test_long_numeric_block_names_stay_apart_and_missing_ones_are_refused():
+    names = [1234567.0, 1234567.0, 1234568.0, 1234568.0, 1234569.0, 1234569.0]
+    assert make_design(SHEET | {"donor": names}, "~ cell", block="donor").block == (
+        *["1234567"] * 2, *["1234568"] * 2, *["1234569"] * 2,
+    )  # fmt: skip
+    with pytest.raises(MelismaError, match="'donor' has no value for s3"):
+        make_design(SHEET | {"donor": ["a", "a", "", "b", "c", "c"]}, "~ cell", block="donor")
+
+
+def test_names_with_leading_zeros_are_words(tmp_path):
+    path = write_sheet(tmp_path, "sample\tpath\tdonor\ns1\ta.cov\t001\ns2\tb.cov\t1\n")
+    assert read_sheet(path)["donor"].to_list() == ["001", "1"]
+
+
+def test_a_level_is_not_a_difference():
+    with pytest.raises(MelismaError, match="is a level, not a difference"):
+        comparison("~ cell", "Intercept")
+    with pytest.raises(MelismaError, match="is a level, not a difference"):
+        comparison("~ 0 + cell", "cell[a]")
+
+
+@pytest.mark.parametrize("formula", ["~ cell + poly(age, 2)", "~ cell + np.log(age)"])
+def test_functions_of_covariates(formula):
+    assert comparison(formula, "cell[b] - cell[a]").df_residual >= 2
+
+
+def test_numbers_and_truth_values_as_factors():
+    sheet = SHEET | {"batch": [1.0, 2, 1, 2, 1, 2], "flag": [True, False, True, True, False, True]}
+    assert make_design(sheet, "~ C(batch)").factors == {"batch": ("1", "2")}
+    found = comparison("~ C(batch) + flag", "batch[2] - batch[1]", sheet=sheet)
+    assert found.side is not None
+    assert found.side.tolist() == [-1, 1, -1, 1, -1, 1]
+
+
+def test_an_interaction_of_two_kinds_of_exposure():
+    # disease is constant within donors though its interaction with cell is not.
+    sheet = {
+        "sample": [f"s{i}" for i in range(12)],
+        "cell": ["a", "b"] * 6,
+        "disease": ["x"] * 6 + ["y"] * 6,
+        "donor": [f"d{i // 2}" for i in range(12)],
+    }
+    found = comparison("~ cell * disease", "disease[y] - disease[x]", block="donor", sheet=sheet)
+    assert (found.unit, found.n_units) == ("blocks", 6)

@@ -5,13 +5,14 @@ import pytest
 
 from melisma.design import compare, make_contrasts, make_design
 from melisma.differential import Noise, calibrate, simulate, site_tests
-from melisma.differential._engine import build_engine, can_test
-from melisma.differential._kernels import effects, fit_sites
+from melisma.differential._engine import _groups, build_engine, can_test
+from melisma.differential._kernels import Effects, effects, fit_sites, normal_score
 from melisma.differential._moderation import (
     Prior,
     estimate_dispersion,
     estimate_prior,
     moderate,
+    outlier_limits,
 )
 from melisma.differential.sites import benjamini_hochberg, inflation, mover_interval
 from melisma.errors import MelismaError
@@ -62,9 +63,9 @@ def reference_fit(m, n_reads, reduced, exposure):
 
 def random_counts(seed, sites, units):
     rng = np.random.default_rng(seed)
-    coverage = rng.poisson(9, (sites, units)).astype(np.int32)
-    level = rng.beta(1.5, 1, (sites, 1))
-    return rng.binomial(coverage, level).astype(np.int32), coverage
+    coverage = rng.poisson(9, (sites, units))
+    level = np.clip(rng.beta(1.5, 1, (sites, 1)) + rng.normal(0, 0.2, (sites, units)), 0, 1)
+    return rng.binomial(coverage, level).astype(float), coverage.astype(float)
 
 
 DESIGNS = {
@@ -93,12 +94,10 @@ def ready(name, sheet=SHEET):
 def test_the_score_kernel_agrees_with_plain_numpy(name):
     methylated, coverage = random_counts(3, 60, 8)
     comparison = ready(name)
-    rows, group = np.unique(np.round(comparison.reduced, 9), axis=0, return_inverse=True)
-    n_groups = len(rows) if len(rows) == comparison.reduced.shape[1] else 0
+    group, n_groups = _groups(comparison.reduced)
     found = fit_sites(
-        methylated, coverage, comparison.reduced, group.ravel(), n_groups, comparison.exposure,
-        KNOTS, RHOS,
-    )  # fmt: skip
+        methylated, coverage, comparison.reduced, group, n_groups, comparison.exposure, KNOTS, RHOS
+    )
     # A closed-form mean agrees to rounding; the iterated one to its convergence.
     tolerance = 1e-10 if n_groups else 1e-4
     for i in range(60):
@@ -121,7 +120,7 @@ def test_a_score_worked_by_hand():
     # so v = 10, u = 10 / sqrt(3/16) / 2 and u^2/v = 10 * 16/3 / 4 = 40/3; nothing is left over.
     reduced, exposure = np.full((4, 1), 0.5), np.array([0.0, 0, 1, 1])
     found = fit_sites(
-        np.array([[5, 5, 10, 10]], np.int32), np.full((1, 4), 10, np.int32), reduced,
+        np.array([[5.0, 5, 10, 10]]), np.full((1, 4), 10.0), reduced,
         np.zeros(4, np.int64), 1, exposure, np.array([0.5]), np.array([0.0]),
     )  # fmt: skip
     score, information, residual, df = (column[0] for column in found[:4])
@@ -130,26 +129,54 @@ def test_a_score_worked_by_hand():
     assert df == 2
 
 
+def effects_of(comparison, methylated, coverage):
+    along = comparison.exposure / np.linalg.norm(comparison.exposure)
+    full = np.column_stack([comparison.reduced, along])
+    side = comparison.side if comparison.side is not None else np.zeros(len(along), np.int8)
+    return Effects(
+        *effects(
+            np.asarray(methylated, float), np.asarray(coverage, float), comparison.reduced,
+            comparison.exposure, full, *_groups(full), side, np.array([0.5]), np.array([0.0]),
+        )
+    )  # fmt: skip
+
+
 def test_effects_worked_by_hand():
-    # Levels 5/20 and 18/20 with rho 0: the difference, the mean and reads a side are exact.
+    # Levels 5/20 and 18/20 with rho 0: difference, levels, reads a side and variance are exact.
     comparison = ready("two groups", {"sample": list("wxyz"), "g": list("abab")})
-    assert comparison.side is not None
-    methylated = np.array([[2, 9, 3, 9]], np.int32)
-    coverage = np.full((1, 4), 10, np.int32)
-    none = (np.array([0.5]), np.array([0.0]))
-    found = effects(
-        methylated, coverage, comparison.reduced, comparison.exposure, comparison.side, *none
-    )
-    delta, mean, high, low, inverse = (float(column[0]) for column in found)
-    assert (delta, mean, high, low) == pytest.approx((0.65, 23 / 40, 20, 20))
-    assert inverse == pytest.approx(1 / 20 + 1 / 20)
+    found = effects_of(comparison, [[2, 9, 3, 9]], [[10, 10, 10, 10]])
+    values = tuple(float(column[0]) for column in found)
+    variance = 0.25 * 0.75 / 20 + 0.9 * 0.1 / 20
+    # Pearson about the group means: 10 (.2 - .25)^2 / .1875 twice, and 0 twice.
+    pearson = 2 * 10 * 0.05**2 / (0.25 * 0.75)
+    assert values == pytest.approx((0.65, 0.9, 0.25, 20, 20, variance, pearson, 2))
+
+
+def test_effects_of_pairs_with_unlike_levels_have_the_pairs_own_variance():
+    # Two pairs at .1/.1 and .9/.9: the variance is that of the units, not of the mean level.
+    sheet = {"sample": list("wxyz"), "g": list("abab"), "pair": list("ppqq")}
+    found = effects_of(ready("pairs", sheet), [[1, 1, 9, 9]], [[10, 10, 10, 10]])
+    assert found.delta[0] == pytest.approx(0.0)
+    assert found.variance[0] == pytest.approx(4 * 0.25 * 0.09 / 10)
 
 
 def test_a_mover_interval_is_newcombes():
     # Newcombe (1998), method 10: 56/70 - 48/80 = 0.2, 95% interval 0.0524 to 0.3339.
-    values = (np.array([0.2]), np.array([104 / 150]), np.array([70.0]), np.array([80.0]))
-    low, high = mover_interval((*values, np.array([1.0])), np.array([1.0]), np.array([np.inf]))
+    one = np.ones(1)
+    found = Effects(
+        0.2 * one, 0.8 * one, 0.6 * one, 70 * one, 80 * one, one, one, np.ones(1, np.int32)
+    )
+    low, high = mover_interval(found, one, np.array([np.inf]))
     assert (low[0], high[0]) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+
+
+def test_normal_scores_are_close_to_the_exact_ones():
+    from scipy.stats import norm, t
+
+    for df in (3.0, 6.0, 30.0):
+        for value in np.linspace(-8, 8, 33):
+            assert normal_score(value, df) == pytest.approx(norm.ppf(t.cdf(value, df)), abs=0.05)
+    assert normal_score(-1.5, np.inf) == -1.5
 
 
 def test_squeezing_gives_limmas_numbers():
@@ -158,9 +185,9 @@ def test_squeezing_gives_limmas_numbers():
     df = np.array([4.0, 4, 4, 4, 4, 4, 3, 3, 3, 3])
     prior = estimate_prior(variance, df)
     assert prior == pytest.approx((23.2223709317, 1.20640399799), rel=1e-9)
-    assert moderate(variance * df, df, prior)[[0, 7]] == pytest.approx(
-        [1.10260642653, 1.52600850774], rel=1e-9
-    )
+    squeezed, total = moderate(variance * df, df, prior, np.full(6, np.inf))
+    assert squeezed[[0, 7]] == pytest.approx([1.10260642653, 1.52600850774], rel=1e-9)
+    assert total[[0, 7]] == pytest.approx([27.2223709317, 26.2223709317], rel=1e-9)
     wide = np.array([0.05, 12, 0.8, 25, 0.3, 1.1, 0.09, 40, 0.2, 1.6])
     assert estimate_prior(wide, df) == pytest.approx((1.0321203037, 0.466150180489), rel=1e-9)
 
@@ -168,7 +195,52 @@ def test_squeezing_gives_limmas_numbers():
 def test_variances_that_vary_by_chance_only_have_an_infinite_prior():
     prior = estimate_prior(np.array([1, 1.1, 0.9, 1.05, 0.95, 1]), np.full(6, 4.0))
     assert prior.df == np.inf
-    assert moderate(np.array([8.0]), np.array([4.0]), Prior(np.inf, 0.7)).tolist() == [0.7]
+    squeezed, total = moderate(np.array([3.0]), np.array([4]), Prior(np.inf, 0.7), np.full(5, 9.0))
+    assert (squeezed.tolist(), total.tolist()) == ([0.7], [np.inf])
+
+
+def test_an_outlying_variance_is_not_squeezed():
+    # The 99% point of F(4, 10) is 5.994 (tables): a dispersion of 6 is beyond it, 5.9 is not.
+    prior = Prior(10.0, 1.0)
+    limits = outlier_limits(prior, 4)
+    assert limits[4] == pytest.approx(5.994, abs=1e-3)
+    squeezed, total = moderate(np.array([24.0, 23.6]), np.array([4, 4]), prior, limits)
+    assert squeezed == pytest.approx([6.0, (10 + 23.6) / 14])
+    assert total.tolist() == [4, 14]
+    assert outlier_limits(Prior(np.inf, 1.0), 4)[4] == pytest.approx(13.277 / 4, abs=1e-3)
+
+
+def test_a_discordant_pair_is_not_taken_for_a_boundary():
+    # Full Newton steps overshoot here and lose the pair (6/9, 0/2); plain Newton with small
+    # steps is the reference.
+    sheet = SHEET | {"age": [10.0, 12, 30, 44, 25, 61, 50, 33]}
+    comparison = ready("pairs and a covariate", sheet)
+    methylated = np.array([[6.0, 0, 9, 8, 11, 12, 7, 9]])
+    coverage = np.array([[9.0, 2, 9, 9, 12, 12, 8, 9]])
+    group, n_groups = _groups(comparison.reduced)
+    found = fit_sites(
+        methylated, coverage, comparison.reduced, group, n_groups, comparison.exposure, KNOTS, RHOS
+    )
+    expected = reference_fit(methylated[0], coverage[0], comparison.reduced, comparison.exposure)
+    assert [float(c[0]) for c in found[:4]] == pytest.approx(expected, rel=1e-3, abs=1e-3)
+
+
+def test_a_blocks_level_does_not_depend_on_which_member_has_the_reads():
+    # Levels .5 and 1 at 2 and 20 reads: mean .75, effective reads 4 / (1/2 + 1/20).
+    sheet = {"sample": list("uvwxyz"), "g": list("aabbab"), "pair": list("ppqqrs")}
+    comparison = ready("pairs", sheet)
+    assert comparison.unit == "blocks"
+    made = small_simulation(sites=400).methylome
+    engine = build_engine(made, ready("two groups"))
+    from dataclasses import replace
+
+    m, n = replace(engine, comparison=comparison).pool(
+        np.array([[1, 20, 3, 3, 4, 5], [1, 1, 1, 1, 1, 1]]),
+        np.array([[2, 20, 6, 6, 5, 5], [0, 5, 2, 2, 2, 2]]),
+    )
+    assert n[0] == pytest.approx([4 / 0.55, 12, 5, 5])
+    assert m[0] / n[0] == pytest.approx([0.75, 0.5, 0.8, 1.0])
+    assert n[1, 0] == 0
 
 
 def test_dispersion_is_found_again():
@@ -187,8 +259,8 @@ def test_dispersion_is_found_again():
     engine = build_engine(methylome, ready("two groups"))
     assert engine.dispersion.rho == pytest.approx(0.06, abs=0.006)
     assert engine.prior.scale == pytest.approx(1.0, abs=0.05)
-    fit = engine.fit(methylated, coverage)
-    assert estimate_dispersion(fit, can_test(fit)).rho.max() < 1.0
+    fit = engine.fit(methylated.astype(float), coverage.astype(float))
+    assert estimate_dispersion(fit, can_test(fit)).rho == pytest.approx(0.0, abs=0.01)
 
 
 def test_benjamini_hochberg_and_lambda():
@@ -300,6 +372,65 @@ def test_levels_without_counts_are_refused():
     )
     with pytest.raises(MelismaError, match="needs read counts"):
         site_tests(beta, make_design(SHEET, "~ g"), "g[b] - g[a]")
+
+
+def test_skewed_scores_are_not_tested():
+    # Two against six units with all minor reads at an extreme level: the score's tail is heavy.
+    sheet = SHEET | {"g": list("aabbbbbb")}
+    comparison = ready("two groups", sheet)
+    counts = np.full((1, 8), 12.0)
+    found = fit_sites(
+        counts - [[1.0, 1, 1, 1, 0, 1, 1, 0]], counts, comparison.reduced, np.zeros(8, np.int64), 1,
+        comparison.exposure, KNOTS, np.zeros(2),
+    )  # fmt: skip
+    mu = 90 / 96
+    direction = np.sqrt(12) * np.where(np.array(list(sheet["g"])) == "b", 0.25, -0.75)
+    unit = (1 - 2 * mu) / np.sqrt(12 * mu * (1 - mu))
+    expected = (direction**3).sum() * unit / (direction**2).sum() ** 1.5
+    assert abs(found[8][0]) == pytest.approx(abs(expected))
+
+
+def test_groups_of_unlike_variance_are_named():
+    rng = np.random.default_rng(2)
+    coverage = np.full((3000, 8), 30)
+    spread = np.where(np.array(SHEET["g"]) == "b", 0.25, 0.02)
+    level = np.clip(rng.uniform(0.3, 0.7, (3000, 1)) + rng.normal(0, 1, (3000, 8)) * spread, 0, 1)
+    methylome = dataset(
+        {"contig": np.zeros(3000), "position": np.arange(3000)},
+        {"methylated": rng.binomial(coverage, level), "coverage": coverage},
+        SHEET,
+        contigs=["c"],
+    )
+    result = site_tests(methylome, make_design(SHEET, "~ g"), "g[b] - g[a]")
+    assert any("The b samples vary" in note for note in result.notes)
+    assert not any("vary" in note for note in small_notes())
+
+
+def small_notes():
+    made = small_simulation(sites=2000).methylome
+    return site_tests(made, make_design(sample_sheet(made), "~ g"), "g[b] - g[a]").notes
+
+
+@pytest.mark.parametrize(("formula", "levels"), [("~ g", (0.05, 0.95)), ("~ g", (0.4, 0.6))])
+def test_an_interval_covers_the_truth(formula, levels):
+    # 4,000 simulated sites of two groups of four; 95% up to the error of a discrete statistic.
+    rng = np.random.default_rng(11)
+    groups = np.array(SHEET["g"])
+    level = np.where(groups == "b", levels[1], levels[0])
+    odds = (1 - 0.04) / 0.04
+    coverage = rng.poisson(20, (4000, 8))
+    own = rng.beta(level * odds, (1 - level) * odds, (4000, 8))
+    methylome = dataset(
+        {"contig": np.zeros(4000), "position": np.arange(4000)},
+        {"methylated": rng.binomial(coverage, own), "coverage": coverage},
+        SHEET,
+        contigs=["c"],
+    )
+    table = site_tests(methylome, make_design(SHEET, formula), "g[b] - g[a]").table
+    delta = levels[1] - levels[0]
+    tested = table.drop_nulls("p")
+    covered = ((tested["ci_low"] <= delta) & (tested["ci_high"] >= delta)).mean()
+    assert 0.9 < covered < 0.99
 
 
 def test_calibration_relabels_and_counts():

@@ -59,6 +59,6 @@ def regions(
             for row in called.head(10).iter_rows(named=True)
         ],
     )
-    show_notes(result.comparison.notes)
+    show_notes((*result.comparison.notes, *result.engine.notes))
     if out is not None:
         write_table(out, called if out.suffix == ".bed" else result.table)

@@ -48,7 +48,7 @@ def sites(
             for row in called.head(10).iter_rows(named=True)
         ],
     )
-    show_notes(comparison.notes)
+    show_notes(result.notes)
     if out is not None:
         write_table(out, result.table)
 

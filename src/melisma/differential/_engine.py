@@ -7,7 +7,7 @@ statistics; sites and regions both use it.
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import xarray as xr
 
 from melisma.design import Comparison
 from melisma.differential import _kernels
-from melisma.differential._kernels import Floats, SiteFit
+from melisma.differential._kernels import Effects, Floats, SiteFit
 from melisma.differential._moderation import (
     NO_DISPERSION,
     Dispersion,
@@ -24,14 +24,22 @@ from melisma.differential._moderation import (
     estimate_dispersion,
     estimate_prior,
     moderate,
+    outlier_limits,
 )
 from melisma.errors import MelismaError
 from melisma.methylome import Block, blocks, chunk_sites
 
 # STATISTICS: with fewer minor reads over all samples a site is not testable.
 MIN_MINOR_READS = 5
-# Dispersion and prior are learned from about this many sites, taken evenly along the genome.
-_LEARNING_SITES = 1_000_000
+# A score more skewed than this has tails that a t distribution does not: unequal groups or
+# coverage at extreme levels. By Edgeworth's expansion its p at .001 is too small by 1.6.
+MAX_SKEWNESS = 0.5
+# Dispersion and prior are learned from about this many counts, taken evenly along the genome.
+_LEARNING_COUNTS = 16_000_000
+_CHECKED_SITES = 50_000
+NO_PRIOR = Prior(np.inf, 1.0)
+MAX_VARIANCE_RATIO = 1.5
+MAX_COVERAGE_R2 = 0.6
 _ENOUGH_SITES = 500
 
 Counts = npt.NDArray[np.integer[Any]]
@@ -42,7 +50,9 @@ class Engine:
     """A comparison with its dispersion and prior.
 
     `group` (units,) and `n_groups` describe a reduced model of one mean a group; `n_groups` is
-    0 for others.
+    0 for others. `prior` is of dispersions about the reduced model's means as the test takes
+    them, `full_prior` about the full model's, for intervals. `notes` says what a reader of the
+    p-values must know.
     """
 
     comparison: Comparison
@@ -50,54 +60,79 @@ class Engine:
     n_groups: int
     dispersion: Dispersion
     prior: Prior
+    limits: Floats
+    full_prior: Prior
     learned_from: int
+    notes: tuple[str, ...] = ()
 
-    def pool(self, counts: Counts) -> Counts:
-        """Counts of the units, (sites, units) int32, from counts of the samples."""
+    def pool(self, methylated: Counts, coverage: Counts) -> tuple[Floats, Floats]:
+        """M and N of the units, (sites, units) float64, from counts of the samples.
+
+        A block that is a unit has the mean of its members' levels, whatever their coverage, and
+        k^2 / sum(1 / N) effective reads; where a member is unseen, the block is.
+        """
+        marked, reads = methylated.astype(np.float64), coverage.astype(np.float64)
         if self.comparison.unit != "blocks":
-            return counts.astype(np.int32)
-        summed = np.zeros((len(counts), self.comparison.n_units), dtype=np.int32)
+            return marked, reads
+        shape = (len(reads), self.comparison.n_units)
+        level, inverse, seen = np.zeros(shape), np.zeros(shape), np.ones(shape, dtype=bool)
+        size = np.bincount(self.comparison.pool)
         for sample, unit in enumerate(self.comparison.pool):
-            summed[:, unit] += counts[:, sample]
-        return summed
+            covered = reads[:, sample] > 0
+            n = np.where(covered, reads[:, sample], 1.0)
+            level[:, unit] += marked[:, sample] / n / size[unit]
+            inverse[:, unit] += 1.0 / n
+            seen[:, unit] &= covered
+        effective = np.where(seen, size**2 / inverse, 0.0)
+        return level * effective, effective
 
-    def fit(self, methylated: Counts, coverage: Counts) -> SiteFit:
+    def fit(self, methylated: Floats, coverage: Floats) -> SiteFit:
         """Score test of the exposure at every site of a block of unit counts."""
         return _fit(self, methylated, coverage, self.dispersion)
 
-    def variance(self, fit: SiteFit) -> Floats:
-        """Moderated dispersion of each site."""
-        return moderate(fit.residual, fit.df.astype(np.float64), self.prior)
+    def variance(self, fit: SiteFit) -> tuple[Floats, Floats]:
+        """Moderated dispersion of each site for the test, and its degrees of freedom."""
+        return moderate(fit.residual, fit.df, self.prior, self.limits)
 
-    def effects(self, methylated: Counts, coverage: Counts) -> tuple[Floats, ...]:
-        """delta, mean, high, low, inverse of `_kernels.effects`."""
-        side = self.comparison.side
-        sides = np.zeros(self.comparison.n_units, np.int8) if side is None else side
+    def effect_variance(self, effects: Effects) -> tuple[Floats, Floats]:
+        """Moderated dispersion of each site for intervals, and its degrees of freedom."""
+        limits = outlier_limits(self.full_prior, self.comparison.n_units)
+        return moderate(effects.residual, effects.df, self.full_prior, limits)
 
-        def kernel(m: Counts, n: Counts) -> Any:
+    def effects(self, methylated: Floats, coverage: Floats) -> Effects:
+        """The contrast on the 0-1 scale at every site, with what its interval needs."""
+        comparison = self.comparison
+        side = comparison.side
+        sides = np.zeros(comparison.n_units, np.int8) if side is None else side
+        along = comparison.exposure / np.linalg.norm(comparison.exposure)
+        full = np.column_stack([comparison.reduced, along])
+        group, n_groups = _groups(full)
+
+        def kernel(m: Floats, n: Floats) -> Any:
             return _kernels.effects(
-                m, n, self.comparison.reduced, self.comparison.exposure, sides,
+                m, n, comparison.reduced, comparison.exposure, full, group, n_groups, sides,
                 self.dispersion.knots, self.dispersion.rho,
             )  # fmt: skip
 
-        return _in_threads(kernel, methylated, coverage)
+        return Effects(*_in_threads(kernel, methylated, coverage))
 
     def relabelled(
-        self, methylated: Counts, coverage: Counts, exposures: Floats, keep: npt.NDArray[np.bool_]
-    ) -> tuple[Floats, Floats, Floats]:
-        """z, a (relabellings, sites) and df (sites,) of `_kernels.relabelled_scores`."""
+        self, methylated: Floats, coverage: Floats, exposures: Floats, keep: npt.NDArray[np.bool_]
+    ) -> tuple[Floats, Floats]:
+        """z and a, (relabellings, sites), of `_kernels.relabelled_scores`."""
 
-        def kernel(m: Counts, n: Counts, k: npt.NDArray[np.bool_]) -> Any:
+        def kernel(m: Floats, n: Floats, k: npt.NDArray[np.bool_]) -> Any:
             return _kernels.relabelled_scores(
                 m, n, self.comparison.reduced, self.group, self.n_groups, exposures,
-                self.dispersion.knots, self.dispersion.rho, self.prior.df, self.prior.scale, k,
+                self.dispersion.knots, self.dispersion.rho, self.prior.df, self.prior.scale,
+                self.limits, k,
             )  # fmt: skip
 
-        z, a, df = _in_threads(kernel, methylated, coverage, keep, axis=(1, 1, 0))
-        return z, a, df
+        z, a = _in_threads(kernel, methylated, coverage, keep, axis=(1, 1))
+        return z, a
 
     def residuals(
-        self, methylated: Counts, coverage: Counts, keep: npt.NDArray[np.bool_]
+        self, methylated: Floats, coverage: Floats, keep: npt.NDArray[np.bool_]
     ) -> Floats:
         """Whitened full-model residuals, (sites, units), rows of unit length or zero."""
         return _kernels.residual_rows(
@@ -107,8 +142,9 @@ class Engine:
 
 
 def can_test(fit: SiteFit) -> npt.NDArray[np.bool_]:
-    """Sites with enough minor reads and a residual degree of freedom."""
-    return (fit.minor >= MIN_MINOR_READS) & (fit.information > 0) & (fit.df >= 1)
+    """Sites with enough minor reads, a residual degree of freedom and a score not too skewed."""
+    enough = (fit.minor >= MIN_MINOR_READS) & (fit.information > 0) & (fit.df >= 1)
+    return enough & (np.abs(fit.skewness) <= MAX_SKEWNESS)
 
 
 def build_engine(methylome: xr.Dataset, comparison: Comparison) -> Engine:
@@ -120,7 +156,9 @@ def build_engine(methylome: xr.Dataset, comparison: Comparison) -> Engine:
         The methylome holds no site that can be tested.
     """
     group, n_groups = _groups(comparison.reduced)
-    engine = Engine(comparison, group, n_groups, NO_DISPERSION, Prior(np.inf, 1.0), 0)
+    engine = Engine(
+        comparison, group, n_groups, NO_DISPERSION, NO_PRIOR, np.full(1, np.inf), NO_PRIOR, 0
+    )
     methylated, coverage = _learning_counts(methylome, engine)
     binomial = engine.fit(methylated, coverage)
     keep = can_test(binomial)
@@ -133,27 +171,74 @@ def build_engine(methylome: xr.Dataset, comparison: Comparison) -> Engine:
     fit = _fit(engine, methylated, coverage, dispersion)
     keep = can_test(fit)
     prior = estimate_prior(fit.residual[keep] / fit.df[keep], fit.df[keep].astype(float))
-    return Engine(comparison, group, n_groups, dispersion, prior, int(keep.sum()))
+    engine = replace(
+        engine,
+        dispersion=dispersion,
+        prior=prior,
+        limits=outlier_limits(prior, comparison.n_units),
+        learned_from=int(keep.sum()),
+    )
+    effects = engine.effects(methylated[keep], coverage[keep])
+    own = effects.df >= 1
+    about_full = estimate_prior(
+        effects.residual[own] / effects.df[own], effects.df[own].astype(float)
+    )
+    engine = replace(engine, full_prior=about_full)
+    step = max(1, len(coverage) // _CHECKED_SITES)
+    notes = check_assumptions(engine, methylated[::step], coverage[::step], keep[::step])
+    return replace(engine, notes=notes)
+
+
+def check_assumptions(
+    engine: Engine, methylated: Floats, coverage: Floats, keep: npt.NDArray[np.bool_]
+) -> tuple[str, ...]:
+    """Sentences for groups of unlike variance and an exposure that goes with coverage."""
+    comparison, notes = engine.comparison, []
+    if comparison.side is not None and comparison.contrast.levels is not None:
+        rows = engine.residuals(methylated, coverage, keep)
+        along = comparison.exposure / np.linalg.norm(comparison.exposure)
+        leverage = (comparison.reduced**2).sum(axis=1) + along**2
+        sides = [comparison.side == 1, comparison.side == -1]
+        varies = [(rows[:, s] ** 2).sum() / max((1 - leverage[s]).sum(), 1e-9) for s in sides]
+        order = np.argsort(varies)
+        quiet, noisy = (comparison.contrast.levels[k] for k in order)
+        ratio = varies[order[1]] / max(varies[order[0]], 1e-9)
+        if ratio > MAX_VARIANCE_RATIO:
+            notes.append(
+                f"The {noisy} samples vary {ratio:.1f} times as much as the {quiet} ones: p-values "
+                "assume equal variances and, where the groups' sizes differ, are too small if the "
+                "smaller group varies more; relabelled data cannot show this."
+            )
+    depth = np.log(np.maximum(coverage.mean(axis=0), 1e-9))
+    depth = depth - comparison.reduced @ (comparison.reduced.T @ depth)
+    exposure = comparison.exposure
+    product = np.linalg.norm(depth) * np.linalg.norm(exposure)
+    share = (depth @ exposure / product) ** 2 if product > 1e-9 else 0.0
+    if share > MAX_COVERAGE_R2:
+        notes.append(
+            f"{comparison.contrast.name} goes with coverage (R2 = {share:.2f}): a difference may "
+            "come from depth."
+        )
+    return tuple(notes)
 
 
 def _learning_blocks(methylome: xr.Dataset) -> Iterator[Block]:
     """All blocks, or every k-th of them where the genome is large."""
     sites = methylome.sizes["site"]
     step = chunk_sites(methylome.sizes["sample"])
-    stride = max(1, -(-sites // _LEARNING_SITES))
+    stride = max(1, -(-sites * methylome.sizes["sample"] // _LEARNING_COUNTS))
     for start in range(0, sites, step * stride):
         yield from blocks(methylome.isel(site=slice(start, start + step)))
 
 
-def _learning_counts(methylome: xr.Dataset, engine: Engine) -> tuple[Counts, Counts]:
+def _learning_counts(methylome: xr.Dataset, engine: Engine) -> tuple[Floats, Floats]:
     """Unit counts of the sites that teach dispersion: covered nearly everywhere, two minor reads
     a unit on average; where these are too few, every site with enough reads to test."""
-    counts: list[tuple[Counts, Counts, npt.NDArray[np.bool_]]] = []
+    counts: list[tuple[Floats, Floats, npt.NDArray[np.bool_]]] = []
     for block in _learning_blocks(methylome):
-        methylated, coverage = engine.pool(block.methylated), engine.pool(block.coverage)
+        methylated, coverage = engine.pool(block.methylated, block.coverage)
         units = coverage.shape[1]
-        reads = coverage.sum(axis=1, dtype=np.int64)
-        marked = methylated.sum(axis=1, dtype=np.int64)
+        reads, marked = coverage.sum(axis=1), methylated.sum(axis=1)
         minor = np.minimum(marked, reads - marked)
         covered = (coverage > 0).sum(axis=1)
         enough = minor >= MIN_MINOR_READS
@@ -173,9 +258,9 @@ def _groups(reduced: Floats) -> tuple[npt.NDArray[np.int64], int]:
     return np.zeros(len(reduced), dtype=np.int64), 0
 
 
-def _fit(engine: Engine, methylated: Counts, coverage: Counts, dispersion: Dispersion) -> SiteFit:
+def _fit(engine: Engine, methylated: Floats, coverage: Floats, dispersion: Dispersion) -> SiteFit:
 
-    def kernel(m: Counts, n: Counts) -> Any:
+    def kernel(m: Floats, n: Floats) -> Any:
         return _kernels.fit_sites(
             m, n, engine.comparison.reduced, engine.group, engine.n_groups,
             engine.comparison.exposure, dispersion.knots, dispersion.rho,

@@ -1,11 +1,11 @@
 """Numba kernels of the differential tests: arrays in, arrays out.
 
-A site's counts over units are M of N reads. Weights are n = N / (1 + (N - 1) rho), so that the
-variance of M/N is mu (1 - mu) / n. The reduced model's mean mu is fitted on the logit scale with
-these weights; the exposure is then tested by one scoring step, that is by weighted least squares
-of the whitened residuals e = sqrt(n / (mu (1 - mu))) (M/N - mu) on the whitened columns
-sqrt(n mu (1 - mu)) x. Units whose fitted mean is 0 or 1 carry no information and no degrees of
-freedom.
+A site's counts over units are M of N reads, float64, as units that pool samples have effective
+counts. Weights are n = N / (1 + (N - 1) rho), so that the variance of M/N is mu (1 - mu) / n. The
+reduced model's mean mu is fitted on the logit scale with these weights; the exposure is then
+tested by one scoring step on the arcsine scale, that is by least squares of the whitened residuals
+e = sqrt(n / (mu (1 - mu))) (M/N - mu) on the columns sqrt(n) x. Units whose fitted mean is 0 or 1
+carry no information and no degrees of freedom.
 """
 
 from typing import Any, NamedTuple
@@ -21,7 +21,8 @@ Floats = npt.NDArray[Any]
 _EDGE = 1e-6
 # A column whose squared residual norm falls below this share of its own is in the others' span.
 _ALIASED = 1e-12
-_MAX_STEPS = 25
+_MAX_STEPS = 50
+_MAX_HALVINGS = 12
 _CONVERGED = 1e-8
 
 
@@ -33,9 +34,10 @@ class SiteFit(NamedTuple):
     residual: Floats
     df: npt.NDArray[np.int32]
     used: npt.NDArray[np.int32]
-    minor: npt.NDArray[np.int64]
+    minor: Floats
     level: Floats
     excess: Floats
+    skewness: Floats
 
 
 @njit(cache=True, nogil=True)
@@ -92,23 +94,41 @@ def _orthonormal(columns, scale, basis):
 
 
 @njit(cache=True, nogil=True)
+def _deviance(y, n, mu):
+    total = 0.0
+    for j in range(len(y)):
+        if n[j] > 0.0:
+            if y[j] > 0.0:
+                total += n[j] * y[j] * np.log(y[j] / max(mu[j], 1e-300))
+            if y[j] < 1.0:
+                total += n[j] * (1.0 - y[j]) * np.log((1.0 - y[j]) / max(1.0 - mu[j], 1e-300))
+    return total
+
+
+@njit(cache=True, nogil=True)
 def _logistic_means(y, n, columns, mu, basis, scale, eta):
-    """mu of each unit by iterated weighted least squares on the logit scale."""
-    units, _ = columns.shape
+    """mu of each unit by iterated weighted least squares on the logit scale.
+
+    A step that raises the deviance is halved: full steps overshoot at discordant pairs.
+    """
+    units = len(y)
     total = 0.0
     weight = 0.0
     for j in range(units):
         total += n[j] * y[j]
         weight += n[j]
+    start = np.log(total / (weight - total))
     for j in range(units):
-        mu[j] = (n[j] * y[j] + 0.5 * total / weight) / (n[j] + 0.5)
-        eta[j] = np.log(mu[j] / (1.0 - mu[j])) if 0.0 < mu[j] < 1.0 else 0.0
-    deviance = np.inf
+        mu[j] = total / weight
+        eta[j] = start
+    deviance = _deviance(y, n, mu)
+    fitted = np.zeros(units)
+    trial = np.zeros(units)
     for _ in range(_MAX_STEPS):
         for j in range(units):
             scale[j] = np.sqrt(n[j] * mu[j] * (1.0 - mu[j]))
         rank = _orthonormal(columns, scale, basis)
-        fitted = np.zeros(units)
+        fitted[:] = 0.0
         for k in range(rank):
             dot = 0.0
             for j in range(units):
@@ -117,17 +137,24 @@ def _logistic_means(y, n, columns, mu, basis, scale, eta):
                     dot += basis[j, k] * scale[j] * working
             for j in range(units):
                 fitted[j] += dot * basis[j, k]
-        now = 0.0
+        step = 1.0
+        now = deviance
+        for _ in range(_MAX_HALVINGS):
+            for j in range(units):
+                trial[j] = mu[j]
+                if scale[j] > 0.0:
+                    target = eta[j] + step * (fitted[j] / scale[j] - eta[j])
+                    trial[j] = 1.0 / (1.0 + np.exp(-min(max(target, -30.0), 30.0)))
+            now = _deviance(y, n, trial)
+            if now <= deviance + _CONVERGED * (deviance + 0.1):
+                break
+            step *= 0.5
         for j in range(units):
             if scale[j] > 0.0:
-                eta[j] = min(max(fitted[j] / scale[j], -30.0), 30.0)
-                mu[j] = 1.0 / (1.0 + np.exp(-eta[j]))
-            if n[j] > 0.0:
-                if y[j] > 0.0:
-                    now += n[j] * y[j] * np.log(y[j] / max(mu[j], 1e-300))
-                if y[j] < 1.0:
-                    now += n[j] * (1.0 - y[j]) * np.log((1.0 - y[j]) / max(1.0 - mu[j], 1e-300))
-        if abs(deviance - now) < _CONVERGED * (abs(now) + 0.1):
+                target = eta[j] + step * (fitted[j] / scale[j] - eta[j])
+                eta[j] = min(max(target, -30.0), 30.0)
+                mu[j] = trial[j]
+        if abs(deviance - now) < _CONVERGED * (now + 0.1):
             break
         deviance = now
 
@@ -205,8 +232,9 @@ def fit_sites(methylated, coverage, reduced, group, n_groups, exposure, knots, r
 
     Returns
     -------
-    score, information, residual, df, used, minor, level, excess, each (sites,); `excess` is
-    the sum of (1 - leverage)(N - 1), by which rho enters the residual's expectation.
+    score, information, residual, df, used, minor, level, excess, skewness, each (sites,);
+    `excess` is the sum of (1 - leverage)(N - 1), by which rho enters the residual's
+    expectation; `skewness` is that of the score under binomial units.
     """
     sites, units = coverage.shape
     score = np.zeros(sites)
@@ -214,25 +242,26 @@ def fit_sites(methylated, coverage, reduced, group, n_groups, exposure, knots, r
     residual = np.zeros(sites)
     df = np.zeros(sites, dtype=np.int32)
     used = np.zeros(sites, dtype=np.int32)
-    minor = np.zeros(sites, dtype=np.int64)
+    minor = np.zeros(sites)
     level = np.full(sites, np.nan)
     excess = np.zeros(sites)
+    skewness = np.zeros(sites)
     mu, y, n, scale = np.zeros(units), np.zeros(units), np.zeros(units), np.zeros(units)
     error, direction = np.zeros(units), np.zeros(units)
     basis = np.zeros((units, reduced.shape[1] + 1))
     sums, weights = np.zeros(n_groups), np.zeros(n_groups)
     for i in range(sites):
-        reads = 0
-        marked = 0
+        reads = 0.0
+        marked = 0.0
         for j in range(units):
             reads += coverage[i, j]
             marked += methylated[i, j]
             used[i] += coverage[i, j] > 0
-        if reads == 0:
+        if reads == 0.0:
             continue
         level[i] = marked / reads
         minor[i] = min(marked, reads - marked)
-        if minor[i] == 0:
+        if minor[i] <= 0.0:
             continue
         rho = _interpolate(level[i], knots, rhos)
         rank, informative = _whiten(
@@ -246,6 +275,7 @@ def fit_sites(methylated, coverage, reduced, group, n_groups, exposure, knots, r
         information[i] = v
         df[i] = informative - rank - 1
         total = 0.0
+        third = 0.0
         for j in range(units):
             total += error[j] ** 2
             if scale[j] > 0.0:
@@ -253,30 +283,55 @@ def fit_sites(methylated, coverage, reduced, group, n_groups, exposure, knots, r
                 for k in range(rank):
                     leverage += basis[j, k] ** 2
                 excess[i] += (1.0 - leverage) * (coverage[i, j] - 1.0)
+                spread = np.sqrt(n[j] * mu[j] * (1.0 - mu[j]))
+                third += direction[j] ** 3 * (1.0 - 2.0 * mu[j]) / spread
         residual[i] = max(total - u * u / v, 0.0)
-    return score, information, residual, df, used, minor, level, excess
+        skewness[i] = third / v**1.5
+    return score, information, residual, df, used, minor, level, excess, skewness
+
+
+@njit(cache=True, nogil=True)
+def moderated(residual, df, prior_df, prior_scale, limits):
+    """Squeezed dispersion of one site and its degrees of freedom.
+
+    A site whose own dispersion exceeds `limits[df]` times the prior's is an outlier, such as a
+    genotype: it keeps its own variance and degrees of freedom.
+    """
+    if residual > df * prior_scale * limits[min(df, len(limits) - 1)]:
+        return residual / df, df * 1.0
+    if np.isinf(prior_df):
+        return prior_scale, prior_df
+    return (prior_df * prior_scale + residual) / (prior_df + df), prior_df + df
+
+
+@njit(cache=True, nogil=True)
+def normal_score(t, df):
+    """The normal score of a t statistic (Wallace 1959), right to 0.05 for df >= 3."""
+    if np.isinf(df):
+        return t
+    score = (8.0 * df + 1.0) / (8.0 * df + 3.0) * np.sqrt(df * np.log1p(t * t / df))
+    return score if t >= 0 else -score
 
 
 @njit(cache=True, nogil=True)
 def relabelled_scores(
     methylated, coverage, reduced, group, n_groups, exposures, knots, rhos, prior_df, prior_scale,
-    keep,
+    limits, keep,
 ):  # fmt: skip
-    """Moderated statistics and information of many exposures at every site.
+    """Moderated normal scores and information of many exposures at every site.
 
-    Parameters as `fit_sites`, with `exposures` (b, units) and `keep` (sites,) the sites to test.
+    Parameters as `fit_sites`, with `exposures` (b, units), `limits` of `moderated`, and `keep`
+    (sites,) the sites to test.
 
     Returns
     -------
-    z : (b, sites) float32 moderated t statistics, 0 where a site is not tested
-    a : (b, sites) float32 square root of the information over the moderated variance
-    df : (sites,) float64 degrees of freedom, prior included
+    z : (b, sites) float32 normal scores, NaN where a site cannot be tested
+    a : (b, sites) float32 square root of the information over the moderated variance, else 0
     """
     sites, units = coverage.shape
     b = len(exposures)
-    z = np.zeros((b, sites), dtype=np.float32)
+    z = np.full((b, sites), np.nan, dtype=np.float32)
     a = np.zeros((b, sites), dtype=np.float32)
-    df = np.zeros(sites)
     mu, y, n, scale = np.zeros(units), np.zeros(units), np.zeros(units), np.zeros(units)
     error, direction = np.zeros(units), np.zeros(units)
     basis = np.zeros((units, reduced.shape[1] + 1))
@@ -284,8 +339,8 @@ def relabelled_scores(
     for i in range(sites):
         if not keep[i]:
             continue
-        reads = 0
-        marked = 0
+        reads = 0.0
+        marked = 0.0
         for j in range(units):
             reads += coverage[i, j]
             marked += methylated[i, j]
@@ -297,7 +352,6 @@ def relabelled_scores(
         own = informative - rank - 1
         if own < 1:
             continue
-        df[i] = own + prior_df
         total = 0.0
         for j in range(units):
             total += error[j] ** 2
@@ -305,71 +359,116 @@ def relabelled_scores(
             u, v = _score(exposures[r], scale, error, basis, rank, direction)
             if v > 0.0:
                 left = max(total - u * u / v, 0.0)
-                if np.isinf(prior_df):
-                    variance = prior_scale
-                else:
-                    variance = (prior_df * prior_scale + left) / (prior_df + own)
+                variance, df = moderated(left, own, prior_df, prior_scale, limits)
                 a[r, i] = np.sqrt(v / variance)
-                z[r, i] = u / np.sqrt(v * variance)
-    return z, a, df
+                z[r, i] = normal_score(u / np.sqrt(v * variance), df)
+    return z, a
+
+
+class Effects(NamedTuple):
+    """One row a site: the contrast on the 0-1 scale and what its interval needs.
+
+    delta : the contrast
+    high, low : adjusted levels of the two sides, delta apart, clipped to 0-1; NaN for a coefficient
+    reads_high, reads_low : effective reads behind them at dispersion 1
+    variance : of delta at dispersion 1
+    residual, df : Pearson sum about the full model's means, and its degrees of freedom
+    """
+
+    delta: Floats
+    high: Floats
+    low: Floats
+    reads_high: Floats
+    reads_low: Floats
+    variance: Floats
+    residual: Floats
+    df: npt.NDArray[np.int32]
 
 
 @njit(cache=True, nogil=True)
-def effects(methylated, coverage, reduced, exposure, side, knots, rhos):
+def effects(
+    methylated, coverage, reduced, exposure, full, full_group, full_groups, side, knots, rhos
+):
     """Differences of level on the 0-1 scale, by least squares weighted with n.
+
+    delta = sum of c_j M_j/N_j has variance dispersion * sum of c_j^2 mu_j (1 - mu_j) / n_j, with mu
+    the full model's means. The two sides' effective reads are n summed over each, scaled so that
+    independent sides would give delta that variance.
 
     Parameters
     ----------
+    full : (units, r + 1) basis of the full model; full_group, full_groups as `fit_sites`' group
     side : (units,) +1 for units of the higher level of the contrast, -1 for the lower, else 0
     others as `fit_sites`
 
     Returns
     -------
-    delta : (sites,) the contrast on the 0-1 scale
-    mean : (sites,) weighted level of the units on either side
-    high, low : (sites,) effective reads on each side, reduced by what the other columns cost
-    inverse : (sites,) variance factor of delta: its variance is dispersion * mu (1 - mu) * inverse
+    The columns of `Effects`
     """
     sites, units = coverage.shape
-    delta, mean = np.full(sites, np.nan), np.full(sites, np.nan)
-    high, low, inverse = np.zeros(sites), np.zeros(sites), np.full(sites, np.inf)
-    scale, direction, error = np.zeros(units), np.zeros(units), np.zeros(units)
-    basis = np.zeros((units, reduced.shape[1] + 1))
+    delta, variance = np.full(sites, np.nan), np.full(sites, np.nan)
+    high, low = np.full(sites, np.nan), np.full(sites, np.nan)
+    reads_high, reads_low, residual = np.zeros(sites), np.zeros(sites), np.zeros(sites)
+    df = np.zeros(sites, dtype=np.int32)
+    mu, y, n, scale = np.zeros(units), np.zeros(units), np.zeros(units), np.zeros(units)
+    error, direction, level = np.zeros(units), np.zeros(units), np.zeros(units)
+    basis = np.zeros((units, full.shape[1] + 1))
+    sums, weights = np.zeros(full_groups), np.zeros(full_groups)
     for i in range(sites):
-        reads = 0
-        marked = 0
+        reads = 0.0
+        marked = 0.0
         for j in range(units):
             reads += coverage[i, j]
             marked += methylated[i, j]
-        if reads == 0:
+        if reads == 0.0:
             continue
         rho = _interpolate(marked / reads, knots, rhos)
-        total = 0.0
+        if 0.0 < marked < reads:
+            rank, informative = _whiten(
+                methylated[i], coverage[i], rho, full, full_group, mu, y, n, scale, basis, error,
+                sums, weights,
+            )  # fmt: skip
+            df[i] = informative - rank
+            for j in range(units):
+                residual[i] += error[j] ** 2
+        else:
+            mu[:] = marked / reads
+            for j in range(units):
+                n[j] = coverage[i, j] / (1.0 + (coverage[i, j] - 1.0) * rho)
+                y[j] = mu[j]
         weight = 0.0
+        mean = 0.0
         for j in range(units):
-            n = coverage[i, j] / (1.0 + (coverage[i, j] - 1.0) * rho) if coverage[i, j] else 0.0
-            y = methylated[i, j] / coverage[i, j] if coverage[i, j] else 0.0
-            scale[j] = np.sqrt(n)
-            error[j] = scale[j] * y
-            if side[j] != 0:
-                total += n * y
-                weight += n
+            scale[j] = np.sqrt(n[j])
+            level[j] = scale[j] * y[j]
             if side[j] > 0:
-                high[i] += n
+                reads_high[i] += n[j]
             elif side[j] < 0:
-                low[i] += n
+                reads_low[i] += n[j]
+            if side[j] != 0:
+                weight += n[j]
+                mean += n[j] * y[j]
         rank = _orthonormal(reduced, scale, basis)
-        u, v = _score(exposure, scale, error, basis, rank, direction)
+        u, v = _score(exposure, scale, level, basis, rank, direction)
         if v == 0.0:
             continue
         delta[i] = u / v
-        inverse[i] = 1.0 / v
-        if high[i] > 0.0 and low[i] > 0.0:
-            mean[i] = total / weight
-            kept = min(v * (high[i] + low[i]) / (high[i] * low[i]), 1.0)
-            high[i] *= kept
-            low[i] *= kept
-    return delta, mean, high, low, inverse
+        variance[i] = 0.0
+        for j in range(units):
+            variance[i] += (direction[j] / v) ** 2 * mu[j] * (1.0 - mu[j])
+        if reads_high[i] > 0.0 and reads_low[i] > 0.0:
+            share = reads_low[i] / weight
+            high[i] = min(max(mean / weight + delta[i] * share, 0.0), 1.0)
+            low[i] = min(max(mean / weight - delta[i] * (1.0 - share), 0.0), 1.0)
+            apart = high[i] * (1.0 - high[i]) / reads_high[i]
+            apart += low[i] * (1.0 - low[i]) / reads_low[i]
+            if variance[i] > 0.0 and apart > 0.0:
+                factor = apart / variance[i]
+            else:
+                factor = min(v * weight / (reads_high[i] * reads_low[i]), 1.0)
+            reads_high[i] *= factor
+            reads_low[i] *= factor
+    return delta, high, low, reads_high, reads_low, variance, residual, df
 
 
 @njit(cache=True, nogil=True)
@@ -384,8 +483,8 @@ def residual_rows(methylated, coverage, reduced, group, n_groups, exposure, knot
     for i in range(sites):
         if not keep[i]:
             continue
-        reads = 0
-        marked = 0
+        reads = 0.0
+        marked = 0.0
         for j in range(units):
             reads += coverage[i, j]
             marked += methylated[i, j]

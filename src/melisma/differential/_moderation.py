@@ -3,13 +3,14 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import digamma, polygamma
+from scipy.special import chdtri, digamma, fdtri, polygamma
 
 from melisma.differential._kernels import Floats, SiteFit
 
 # A trend of rho in level needs this many sites a knot.
 _SITES_PER_KNOT = 2000
 _MAX_KNOTS = 12
+_OUTLIER = 0.99
 
 
 class Prior(NamedTuple):
@@ -97,8 +98,29 @@ def _inverse_trigamma(value: float) -> float:
     return x
 
 
-def moderate(fit_residual: Floats, df: Floats, prior: Prior) -> Floats:
-    """Squeezed dispersions: (d0 s0 + residual) / (d0 + d)."""
+def outlier_limits(prior: Prior, most_df: int) -> Floats:
+    """Ratio of a site's own dispersion to the prior's beyond which it is an outlier, by df.
+
+    The 99th percentile of F(df, d0): a genotype or a mixed sample is not squeezed towards the
+    others (the idea of Phipson et al. 2016), and one in a hundred ordinary sites is not either.
+    """
+    df = np.arange(1, most_df + 1)
     if np.isinf(prior.df):
-        return np.full(len(df), prior.scale)
-    return (prior.df * prior.scale + fit_residual) / (prior.df + df)
+        return np.concatenate([[np.inf], chdtri(df, 1 - _OUTLIER) / df])
+    return np.concatenate([[np.inf], fdtri(df, prior.df, _OUTLIER)])
+
+
+def moderate(residual: Floats, df: Floats, prior: Prior, limits: Floats) -> tuple[Floats, Floats]:
+    """Squeezed dispersions (d0 s0 + residual) / (d0 + d) and their degrees of freedom.
+
+    Outliers by `limits` keep their own.
+    """
+    own = residual / np.maximum(df, 1)
+    if np.isinf(prior.df):
+        squeezed, total = np.full(len(df), prior.scale), np.full(len(df), np.inf)
+    else:
+        total = prior.df + df
+        squeezed = (prior.df * prior.scale + residual) / total
+    index = np.clip(df, 0, len(limits) - 1).astype(np.int64)
+    outlier = own > prior.scale * limits[index]
+    return np.where(outlier, own, squeezed), np.where(outlier, df, total)

@@ -14,9 +14,8 @@ from melisma.differential._kernels import Floats
 
 
 def residual_exposure(comparison: Comparison) -> Floats:
-    """The exposure with the reduced model's span removed, (units,)."""
-    basis, exposure = comparison.reduced, comparison.exposure
-    return exposure - basis @ (basis.T @ exposure)
+    """The exposure without the reduced model's span, of unit length, (units,)."""
+    return comparison.exposure / np.linalg.norm(comparison.exposure)
 
 
 def count_distinct(comparison: Comparison) -> int:
@@ -37,9 +36,12 @@ def draw_relabellings(comparison: Comparison, wanted: int, seed: int) -> Floats:
     """Up to `wanted` distinct relabelled exposures, (relabellings, units), without the observed."""
     rng = np.random.default_rng(seed)
     residual = residual_exposure(comparison)
-    members = [
-        np.flatnonzero(comparison.exchange == block) for block in np.unique(comparison.exchange)
-    ]
+    # In the order of the names, so that the draw does not depend on the samples' order.
+    order = np.argsort(np.array(comparison.names), kind="stable")
+    members = sorted(
+        (order[comparison.exchange[order] == block] for block in np.unique(comparison.exchange)),
+        key=lambda inside: comparison.names[inside[0]],
+    )
     seen = {_canonical(residual)}
     drawn: list[Floats] = []
     for _ in range(100 * wanted):

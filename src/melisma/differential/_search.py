@@ -11,7 +11,7 @@ import xarray as xr
 
 from melisma import progress
 from melisma.differential import _segments
-from melisma.differential._engine import Counts, Engine, can_test
+from melisma.differential._engine import Engine, can_test
 from melisma.differential._kernels import Floats
 from melisma.methylome import blocks, contig_offsets
 
@@ -64,8 +64,8 @@ class Stretch(NamedTuple):
 
     first: int
     position: npt.NDArray[np.int64]
-    methylated: Counts
-    coverage: Counts
+    methylated: Floats
+    coverage: Floats
 
 
 def stretches(methylome: xr.Dataset, engine: Engine) -> Iterator[Stretch]:
@@ -80,12 +80,8 @@ def stretches(methylome: xr.Dataset, engine: Engine) -> Iterator[Stretch]:
                 end = end - _CUT_WITHIN + 1 + int(np.argmax(np.diff(look)))
             part = methylome.isel(site=slice(start, end))
             for block in blocks(part, end - start):
-                yield Stretch(
-                    start,
-                    block.position.astype(np.int64),
-                    engine.pool(block.methylated),
-                    engine.pool(block.coverage),
-                )
+                counts = engine.pool(block.methylated, block.coverage)
+                yield Stretch(start, block.position.astype(np.int64), *counts)
             start = end
 
 
@@ -100,12 +96,10 @@ def learn_null(methylome: xr.Dataset, engine: Engine, exposures: Floats) -> Null
             continue
         fit = engine.fit(stretch.methylated, stretch.coverage)
         keep = can_test(fit)
-        t, _, df = engine.relabelled(
+        z, _ = engine.relabelled(
             stretch.methylated, stretch.coverage, exposures[:_LEARNING_LABELLINGS], keep
         )
-        z = np.empty_like(t)
-        _segments.normal_scores(t, df, np.ones(len(df)), z)
-        used = df > 0
+        used = np.isfinite(z).all(axis=0)
         scores.append((z[:, used].astype(np.float64) ** 2).mean(axis=0))
         strata_level.append(fit.level[used])
         strata_reads.append(stretch.coverage.sum(axis=1)[used])
@@ -172,11 +166,11 @@ def _search_stretch(
     keep = can_test(engine.fit(stretch.methylated, stretch.coverage))
     if not keep.any():
         return
-    t, root, df = engine.relabelled(stretch.methylated, stretch.coverage, exposures, keep)
+    z, root = engine.relabelled(stretch.methylated, stretch.coverage, exposures, keep)
     reads = stretch.coverage.sum(axis=1)
     level = stretch.methylated.sum(axis=1) / np.maximum(reads, 1)
     strata = (np.searchsorted(_LEVELS, level), np.searchsorted(null.coverage_edges, reads))
-    _segments.normal_scores(t, df, null.scale[strata], t)
+    z = np.nan_to_num(z / null.scale[strata].astype(np.float32))
     weight = np.where(keep, np.sqrt(reads), 0.0)
     sites = len(reads)
     first, last = np.zeros(sites, np.int64), np.zeros(sites, np.int64)
@@ -186,7 +180,7 @@ def _search_stretch(
     )
     for r in range(len(exposures)):
         start, end, statistic = _segments.find_segments(
-            t[r], root[r], stretch.position, weight, search.half_width, first, last, norm,
+            z[r], root[r], stretch.position, weight, search.half_width, first, last, norm,
             null.ceiling, null.length, search.threshold, search.max_gap, search.min_sites,
         )  # fmt: skip
         if len(start):

@@ -5,28 +5,6 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def normal_scores(t, df, scale, out):
-    """t statistics to normal scores over a stratum's scale, in place of `out`.
-
-    Wallace's (1959) transformation, right to 0.05 in the score for df >= 3.
-    """
-    b, sites = t.shape
-    for i in range(sites):
-        d = df[i]
-        if d <= 0.0:
-            for r in range(b):
-                out[r, i] = 0.0
-            continue
-        factor = (8.0 * d + 1.0) / (8.0 * d + 3.0) if np.isfinite(d) else 1.0
-        for r in range(b):
-            x = t[r, i]
-            if np.isfinite(d):
-                score = factor * np.sqrt(d * np.log1p(x * x / d))
-                x = score if x >= 0 else -score
-            out[r, i] = x / scale[i]
-
-
-@njit(cache=True, nogil=True)
 def kernel_weights(position, weight, half, ceiling, length, first, last, norm):
     """The window of each site and the standard deviation of its smoothed score.
 

@@ -1,7 +1,6 @@
 """Region tests: where neighbouring sites differ together, with an FDR from relabelled data."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +8,7 @@ import polars as pl
 import xarray as xr
 
 from melisma.design import Comparison, Design
-from melisma.differential._engine import Counts, Engine, build_engine
+from melisma.differential._engine import Engine, build_engine
 from melisma.differential._kernels import Floats
 from melisma.differential._relabel import count_distinct, draw_relabellings
 from melisma.differential._search import Candidates, Search, learn_null, search_regions
@@ -161,7 +160,8 @@ def judge(candidates: Candidates, sites: int, relabellings: int, q: float) -> Ju
             break
         called = again
     above = _count_at_least(null, own)
-    p = (1.0 + above) / (1.0 + len(null))
+    # At least one null candidate a relabelling: p is never resolved finer than their number.
+    p = np.minimum((1.0 + above) / (1.0 + max(len(null), relabellings)), 1.0)
     family = np.full(len(own), np.nan)
     labelling = candidates.labelling[~observed]
     if relabellings >= _MIN_FAMILY:
@@ -238,21 +238,39 @@ def _region_effects(
     start: npt.NDArray[np.int64],
     end: npt.NDArray[np.int64],
 ) -> tuple[Floats, Floats, Floats]:
-    """Difference of each region's pooled levels, with an interval from the samples' variation."""
+    """Difference of each region's levels, with an interval from the samples' variation.
+
+    A unit's level is its mean over sites of the deviation from the site's own level, so that
+    units that cover the sites unevenly are compared site by site.
+    """
     units = engine.comparison.n_units
-    methylated = np.zeros((len(start), units), dtype=np.int32)
-    coverage = np.zeros((len(start), units), dtype=np.int32)
+    methylated, coverage = np.zeros((len(start), units)), np.zeros((len(start), units))
     for k, (a, b) in enumerate(zip(start, end, strict=True)):
         part = methylome.isel(site=slice(int(a), int(b)))
-        methylated[k] = _pooled(engine, part["methylated"].values)
-        coverage[k] = _pooled(engine, part["coverage"].values)
-    fit = engine.fit(methylated, coverage)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        dispersion = np.where(fit.df >= 1, fit.residual / fit.df, np.nan)
+        counts = engine.pool(part["methylated"].values, part["coverage"].values)
+        methylated[k], coverage[k] = _aligned(*counts, engine.comparison.side)
     effects = engine.effects(methylated, coverage)
-    low, high = mover_interval(effects, dispersion, fit.df.astype(np.float64))
-    return effects[0], low, high
+    with np.errstate(divide="ignore", invalid="ignore"):
+        dispersion = np.where(effects.df >= 1, effects.residual / effects.df, np.nan)
+    low, high = mover_interval(effects, dispersion, effects.df.astype(np.float64))
+    return effects.delta, low, high
 
 
-def _pooled(engine: Engine, counts: Counts) -> npt.NDArray[Any]:
-    return engine.pool(counts).sum(axis=0)
+def _aligned(
+    methylated: Floats, coverage: Floats, side: npt.NDArray[np.int8] | None
+) -> tuple[Floats, Floats]:
+    """M and N of each unit over a region's (sites, units) counts, sites levelled first."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        level = methylated / coverage
+    groups = [slice(None)] if side is None else [side == 1, side == -1]
+    covered = coverage > 0
+    keep = np.logical_and.reduce([covered[:, g].any(axis=1) for g in groups])
+    level, reads, covered = level[keep], coverage[keep], covered[keep]
+    if not len(level):
+        return np.zeros(coverage.shape[1]), np.zeros(coverage.shape[1])
+    site = np.mean([np.nanmean(level[:, g], axis=1) for g in groups], axis=0)
+    total = reads.sum(axis=0)
+    deviation = np.where(covered, (level - site[:, None]) * reads, 0.0).sum(axis=0)
+    mean = np.average(site, weights=reads.sum(axis=1))
+    own = np.clip(mean + deviation / np.maximum(total, 1.0), 0.0, 1.0)
+    return own * total, total

@@ -11,11 +11,13 @@ from scipy.special import chdtri, stdtr, stdtrit
 from melisma import progress
 from melisma.design import Comparison, Design, compare, make_contrasts
 from melisma.differential._engine import Engine, build_engine, can_test
-from melisma.differential._kernels import Floats
+from melisma.differential._kernels import Effects, Floats
 from melisma.errors import MelismaError
 from melisma.methylome import CONTEXTS, Block, blocks, single_mark
 
 CONFIDENCE = 0.95
+# Above this share of moving sites a difference is called global.
+_GLOBAL_SHIFT = 0.2
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class SiteTests:
 
     `table` has a row a site: contig, position, strand, mark, context, delta_beta, ci_low,
     ci_high, statistic (t), df, p, q, n_used. Sites that cannot be tested have null statistic, p
-    and q. `inflation` is the genomic-control lambda, the median chi-square over its expectation.
+    and q. `inflation` is the genomic-control lambda, the median chi-square over its expectation;
+    `notes` says what a reader of the result must know.
     """
 
     table: pl.DataFrame
@@ -33,6 +36,7 @@ class SiteTests:
     tested: int
     untestable: int
     inflation: float
+    notes: tuple[str, ...]
 
     def significant(self, q: float = 0.05) -> pl.DataFrame:
         """The sites with a q-value below `q`, the smallest first."""
@@ -102,25 +106,25 @@ def check_samples(methylome: xr.Dataset, design: Design) -> None:
 
 
 def _test_block(engine: Engine, block: Block) -> dict[str, Any]:
-    methylated, coverage = engine.pool(block.methylated), engine.pool(block.coverage)
+    methylated, coverage = engine.pool(block.methylated, block.coverage)
     fit = engine.fit(methylated, coverage)
     tested = can_test(fit)
-    variance = engine.variance(fit)
-    df = fit.df + engine.prior.df
+    variance, df = engine.variance(fit)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(tested, fit.score / np.sqrt(fit.information * variance), np.nan)
     effects = engine.effects(methylated, coverage)
-    ci_low, ci_high = mover_interval(effects, np.where(tested, variance, np.nan), df)
+    ci_low, ci_high = mover_interval(effects, *engine.effect_variance(effects))
+    unknown = np.where(tested, 0.0, np.nan)
     return {
         "contig": block.contig,
         "position": block.position,
         "strand": block.strand,
         "context": block.context,
-        "delta_beta": effects[0],
-        "ci_low": ci_low,
-        "ci_high": ci_high,
+        "delta_beta": effects.delta,
+        "ci_low": ci_low + unknown,
+        "ci_high": ci_high + unknown,
         "statistic": t,
-        "df": np.where(tested, df, np.nan),
+        "df": df + unknown,
         "p": two_sided(t, df),
         "n_used": fit.used,
     }
@@ -136,40 +140,29 @@ def two_sided(t: Floats, df: Floats) -> Floats:
     return 2.0 * stdtr(np.minimum(df, 1e10), -np.abs(t))
 
 
-def mover_interval(
-    effects: tuple[Floats, ...], dispersion: Floats, df: Floats
-) -> tuple[Floats, Floats]:
+def mover_interval(effects: Effects, dispersion: Floats, df: Floats) -> tuple[Floats, Floats]:
     """MOVER interval of a difference from Wilson intervals at effective reads a side.
 
     Parameters
     ----------
-    effects : delta, mean, high, low, inverse of `Engine.effects`, each (sites,)
+    effects : of `Engine.effects`
     dispersion, df : (sites,) variance over its model, and its degrees of freedom
 
     Returns
     -------
     ci_low, ci_high; for a coefficient, which has no sides, the usual t interval.
     """
-    delta, mean, high, low, inverse = effects
-    quantile = stdtrit(np.minimum(df, 1e10), 0.5 + CONFIDENCE / 2)
+    delta = effects.delta
+    quantile = stdtrit(np.clip(df, 1.0, 1e10), 0.5 + CONFIDENCE / 2)
     with np.errstate(divide="ignore", invalid="ignore"):
-        if not (high > 0).any():
-            return _wald(delta, inverse, dispersion, quantile)
-        p_high = np.clip(mean + delta * low / (high + low), 0.0, 1.0)
-        p_low = np.clip(mean - delta * high / (high + low), 0.0, 1.0)
-        high_low, high_high = _wilson(p_high, high / dispersion, quantile)
-        low_low, low_high = _wilson(p_low, low / dispersion, quantile)
-        below = np.sqrt((p_high - high_low) ** 2 + (low_high - p_low) ** 2)
-        above = np.sqrt((high_high - p_high) ** 2 + (p_low - low_low) ** 2)
-        return np.maximum(delta - below, -1.0), np.minimum(delta + above, 1.0)
-
-
-def _wald(
-    delta: Floats, inverse: Floats, dispersion: Floats, quantile: Floats
-) -> tuple[Floats, Floats]:
-    # mu (1 - mu) is at most 1/4: the interval of a slope is conservative at extreme levels.
-    half = quantile * np.sqrt(dispersion * 0.25 * inverse)
-    return delta - half, delta + half
+        half = quantile * np.sqrt(dispersion * effects.variance)
+        high_low, high_high = _wilson(effects.high, effects.reads_high / dispersion, quantile)
+        low_low, low_high = _wilson(effects.low, effects.reads_low / dispersion, quantile)
+        below = np.hypot(effects.high - high_low, low_high - effects.low)
+        above = np.hypot(high_high - effects.high, effects.low - low_low)
+        sided = np.isfinite(effects.high)
+        low = np.where(sided, np.maximum(delta - below, -1.0), delta - half)
+        return low, np.where(sided, np.minimum(delta + above, 1.0), delta + half)
 
 
 def _wilson(p: Floats, reads: Floats, quantile: Floats) -> tuple[Floats, Floats]:
@@ -227,4 +220,21 @@ def _results(methylome: xr.Dataset, engine: Engine, columns: dict[str, Any]) -> 
         tested=tested,
         untestable=len(table) - tested,
         inflation=inflation(columns["p"]),
+        notes=(
+            *engine.comparison.notes,
+            *engine.notes,
+            *_shift(columns["p"], columns["delta_beta"]),
+        ),
+    )
+
+
+def _shift(p: Floats, delta: Floats) -> tuple[str, ...]:
+    """A sentence where more than a fifth of the genome moves (Storey's share of p above 1/2)."""
+    tested = np.isfinite(p)
+    moving = 1.0 - 2.0 * float((p[tested] > 0.5).mean()) if tested.any() else 0.0
+    if moving < _GLOBAL_SHIFT or tested.sum() < 1000:
+        return ()
+    return (
+        f"About {moving:.0%} of the tested sites move (median difference "
+        f"{np.median(delta[tested]):+.3f}): a global shift, which single regions do not explain.",
     )

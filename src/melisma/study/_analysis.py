@@ -116,7 +116,7 @@ def _sites_summary(sites: SiteTests, q: float) -> dict[str, Any]:
         "rho": [min(rho), max(rho)],
         "prior_df": _number(engine.prior.df),
         "prior_scale": _number(engine.prior.scale),
-        "notes": list(sites.comparison.notes),
+        "notes": list(sites.notes),
     }
 
 

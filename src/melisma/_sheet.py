@@ -1,0 +1,107 @@
+"""Reading a sample sheet."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from melisma.errors import MelismaError
+
+
+def read_sheet(path: Path | str) -> pl.DataFrame:
+    """Read a sample sheet, TSV or CSV.
+
+    Parameters
+    ----------
+    path : a table with a header; `sample` and `path` are required, `format`, `individual` and
+        `sex` optional, every other column is a covariate. Paths are relative to the sheet.
+
+    Returns
+    -------
+    DataFrame with one row a sample; `path` absolute; covariates as numbers where every value is
+    one, else as words.
+
+    Raises
+    ------
+    MelismaError
+        A column is missing, a sample is repeated or has no name, a file does not exist.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MelismaError(f"There is no sample sheet at {path}.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise MelismaError(f"{path} is not text: save the sample sheet as TSV or CSV.") from None
+    header = text.split("\n", 1)[0]
+    separator = "\t" if "\t" in header else ","
+    rows = [
+        (number, [field.strip() for field in line.split(separator)])
+        for number, line in enumerate(text.splitlines(), start=1)
+        if line.strip() and not line.startswith("#")
+    ]
+    if not rows:
+        raise MelismaError(f"The sample sheet {path} is empty.")
+    names = rows[0][1]
+    for needed in ("sample", "path"):
+        if needed not in names:
+            raise MelismaError(
+                f"The sample sheet {path} has no column {needed!r}; its columns are "
+                f"{', '.join(names)}."
+            )
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise MelismaError(f"The sample sheet {path} has two columns named {twice!r}.")
+    return _checked_sheet(path, names, rows[1:])
+
+
+def _checked_sheet(path: Path, names: list[str], rows: list[tuple[int, list[str]]]) -> pl.DataFrame:
+    if not rows:
+        raise MelismaError(f"The sample sheet {path} has a header and no samples.")
+    seen: dict[str, int] = {}
+    files: list[str] = []
+    for number, fields in rows:
+        if len(fields) != len(names):
+            raise MelismaError(
+                f"{path} line {number}: {len(fields)} fields where the header has {len(names)}."
+            )
+        sample = fields[names.index("sample")]
+        if not sample:
+            raise MelismaError(f"{path} line {number}: the sample has no name.")
+        if sample in seen:
+            raise MelismaError(
+                f"{path}: the sample {sample!r} is on lines {seen[sample]} and {number}; "
+                "give each sample one line."
+            )
+        seen[sample] = number
+        file = path.parent / fields[names.index("path")]
+        if not file.is_file():
+            raise MelismaError(f"{path} line {number}: sample {sample!r} has no file at {file}.")
+        files.append(str(file.resolve()))
+    columns: dict[str, Sequence[Any]] = {}
+    for i, name in enumerate(names):
+        words = [fields[i] for _, fields in rows]
+        columns[name] = files if name == "path" else typed_column(name, words)
+    return pl.DataFrame(columns)
+
+
+_WORD_COLUMNS = ("sample", "format", "individual", "sex")
+_MISSING = ("", "NA", "NaN", "nan")
+
+
+def typed_column(name: str, words: Sequence[str]) -> list[Any]:
+    """A sheet's column as floats where every value is a number (NaN: missing), else as words.
+
+    A number with a leading zero is a name: 001 and 1 stay apart.
+    """
+    if name in _WORD_COLUMNS:
+        return list(words)
+    if any(re.fullmatch(r"0\d+", word) for word in words):
+        return list(words)
+    try:
+        numbers = [float("nan") if word in _MISSING else float(word) for word in words]
+    except ValueError:
+        return ["" if word in _MISSING else word for word in words]
+    return list(words) if all(word in _MISSING for word in words) else numbers
