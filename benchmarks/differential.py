@@ -62,6 +62,14 @@ def nulls() -> Iterator[Null]:
     yield Null("8_litters_of_4", litters, "~ g", two, block="litter")
     depth = np.array([0.4] * 4 + [2.4] * 4)
     yield Null("5x_against_30x", sheet(8, g=["a"] * 4 + ["b"] * 4), "~ g", two, depth=depth)
+    few = sheet(12, g=["a"] * 3 + ["b"] * 9)
+    yield Null("3v9_5x_against_30x", few, "~ g", two, depth=np.array([0.4] * 3 + [2.4] * 9))
+    levels = sheet(15, g=["a"] * 5 + ["b"] * 5 + ["c"] * 5)
+    yield Null("one_of_3_levels", levels, "~ g", two)
+    # Each litter's second member is sequenced 2.5 times deeper where the exposure is b.
+    deep = np.array([1.0] * 12 + [1.0, 2.5] * 6)
+    litters = sheet(24, g=["a"] * 12 + ["b"] * 12, litter=[f"l{i // 2}" for i in range(24)])
+    yield Null("12_litters_uneven_members", litters, "~ g", two, block="litter", depth=deep)
 
 
 def null_ratio(null: Null, chromosome: Chromosome, seeds: int) -> dict[str, Any]:
@@ -93,7 +101,7 @@ def null_ratio(null: Null, chromosome: Chromosome, seeds: int) -> dict[str, Any]
     return {
         **{f"{a:g}": round(float(r), 3) for a, r in zip(ALPHAS, ratio[0], strict=True)},
         "worst_stratum": {
-            f"{a:g}": round(float(ratio[1:, k][heavy].max(initial=0.0)), 3)
+            f"{a:g}": round(float(ratio[1:, k][heavy].max()), 3) if heavy.any() else None
             for k, a in enumerate(ALPHAS)
             if a < 0.05
         },
@@ -112,12 +120,13 @@ def region_scores(chromosome: Chromosome, group: int, seeds: int) -> dict[str, A
     exposure = np.array([0.0] * group + [1.0] * group)
     design = make_design(sheet, "~ g")
     planted = max(len(chromosome.position) // 500, 20)
-    rows, null_calls = [], []
+    rows, null_calls, found_truth = [], [], []
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         made = simulate(
             *chromosome, sheet, seed=seed, exposure=exposure, regions=planted, delta=0.25
         )
         result = find_regions(made.methylome, design, "g[b] - g[a]")
+        found_truth.append(len(made.truth))
         rows.append(_score(result.table, result.significant(), made.truth, chromosome.position))
         null = simulate(*chromosome, sheet, seed=seed + 1000)
         null_calls.append(len(find_regions(null.methylome, design, "g[b] - g[a]").significant()))
@@ -126,7 +135,7 @@ def region_scores(chromosome: Chromosome, group: int, seeds: int) -> dict[str, A
         "null_seeds_with_calls": sum(calls > 0 for calls in null_calls),
         "null_seeds": seeds,
         "samples": 2 * group,
-        "planted": planted,
+        "planted": float(np.mean(found_truth)),
     }
 
 
@@ -177,7 +186,7 @@ def _score(
     wrong = np.cumsum(~true) / np.arange(1, len(true) + 1)
     oracle = measures(ranked.head(int(np.flatnonzero(wrong <= 0.05).max(initial=-1)) + 1))
     mine = measures(called)
-    return mine | {"recall_of_oracle": mine["recall"] / max(oracle["recall"], 1e-9)}
+    return mine | {"recall_of_oracle": min(mine["recall"] / max(oracle["recall"], 1e-9), 1.0)}
 
 
 def _f1(precision: float, recall: float) -> float:
@@ -193,11 +202,12 @@ def speed(chromosome: Chromosome, sites: int, repeats: int) -> dict[str, Any]:
     groups = {"g": list("abababab"), "f": list("xxxyyyxy"), "age": list(range(8))}
     eight = {"sample": [f"s{i}" for i in range(8)], **groups, "w": [1, 5, 2, 2, 8, 4, 6, 3]}
     made = simulate(position, level, depth, eight, seed=1).methylome
-    found: dict[str, Any] = {}
+    # The fast arcsine test is not built yet.
+    found: dict[str, Any] = {"fast_2": None, "fast_6": None}
     for name, formula in (("default_2", "~ g"), ("default_5", "~ g + f + age + w")):
         design = make_design(sample_sheet(made), formula)
         engine = build_engine(made, one_comparison(design, "g[b] - g[a]"))
-        m, n = engine.pool(made["methylated"].values), engine.pool(made["coverage"].values)
+        m, n = engine.pool(made["methylated"].values, made["coverage"].values)
         found[name] = round(sites / _median(lambda: engine.fit(m, n), repeats))  # noqa: B023
     twelve = {"sample": [f"s{i}" for i in range(12)], "g": list("ab" * 6)}
     made = simulate(position, level, depth, twelve, seed=1).methylome

@@ -5,8 +5,9 @@ import pytest
 
 from melisma.design import compare, make_contrasts, make_design
 from melisma.differential import Noise, calibrate, simulate, site_tests
+from melisma.differential._effects import Effects, effects
 from melisma.differential._engine import _groups, build_engine, can_test
-from melisma.differential._kernels import Effects, effects, fit_sites, normal_score
+from melisma.differential._kernels import fit_sites, normal_score
 from melisma.differential._moderation import (
     Prior,
     estimate_dispersion,
@@ -130,13 +131,11 @@ def test_a_score_worked_by_hand():
 
 
 def effects_of(comparison, methylated, coverage):
-    along = comparison.exposure / np.linalg.norm(comparison.exposure)
-    full = np.column_stack([comparison.reduced, along])
-    side = comparison.side if comparison.side is not None else np.zeros(len(along), np.int8)
+    side = comparison.side if comparison.side is not None else np.zeros(8, np.int8)
     return Effects(
         *effects(
             np.asarray(methylated, float), np.asarray(coverage, float), comparison.reduced,
-            comparison.exposure, full, *_groups(full), side, np.array([0.5]), np.array([0.0]),
+            comparison.exposure, side, np.array([0.5]), np.array([0.0]),
         )
     )  # fmt: skip
 

@@ -15,8 +15,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from melisma.design import Comparison
-from melisma.differential import _kernels
-from melisma.differential._kernels import Effects, Floats, SiteFit
+from melisma.differential import _effects, _kernels
+from melisma.differential._effects import Effects
+from melisma.differential._kernels import Floats, SiteFit
 from melisma.differential._moderation import (
     NO_DISPERSION,
     Dispersion,
@@ -104,13 +105,10 @@ class Engine:
         comparison = self.comparison
         side = comparison.side
         sides = np.zeros(comparison.n_units, np.int8) if side is None else side
-        along = comparison.exposure / np.linalg.norm(comparison.exposure)
-        full = np.column_stack([comparison.reduced, along])
-        group, n_groups = _groups(full)
 
         def kernel(m: Floats, n: Floats) -> Any:
-            return _kernels.effects(
-                m, n, comparison.reduced, comparison.exposure, full, group, n_groups, sides,
+            return _effects.effects(
+                m, n, comparison.reduced, comparison.exposure, sides,
                 self.dispersion.knots, self.dispersion.rho,
             )  # fmt: skip
 

@@ -41,7 +41,7 @@ class SiteFit(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def _interpolate(x, knots, values):
+def interpolate(x, knots, values):
     """Linear interpolation, constant outside the knots."""
     if len(knots) == 1 or x <= knots[0]:
         return values[0]
@@ -66,7 +66,7 @@ def _group_means(y, n, group, mu, sums, weights):
 
 
 @njit(cache=True, nogil=True)
-def _orthonormal(columns, scale, basis):
+def orthonormal(columns, scale, basis):
     """Gram-Schmidt of scale * columns into `basis`; returns the rank."""
     n, width = columns.shape
     rank = 0
@@ -127,7 +127,7 @@ def _logistic_means(y, n, columns, mu, basis, scale, eta):
     for _ in range(_MAX_STEPS):
         for j in range(units):
             scale[j] = np.sqrt(n[j] * mu[j] * (1.0 - mu[j]))
-        rank = _orthonormal(columns, scale, basis)
+        rank = orthonormal(columns, scale, basis)
         fitted[:] = 0.0
         for k in range(rank):
             dot = 0.0
@@ -183,7 +183,7 @@ def _whiten(m, coverage, rho, reduced, group, mu, y, n, scale, basis, error, sum
         else:
             scale[j] = 0.0
             error[j] = 0.0
-    rank = _orthonormal(reduced, scale, basis)
+    rank = orthonormal(reduced, scale, basis)
     for k in range(rank):
         dot = 0.0
         for j in range(units):
@@ -194,7 +194,7 @@ def _whiten(m, coverage, rho, reduced, group, mu, y, n, scale, basis, error, sum
 
 
 @njit(cache=True, nogil=True)
-def _score(exposure, scale, error, basis, rank, direction):
+def score_of(exposure, scale, error, basis, rank, direction):
     """Score and information of one exposure against whitened residuals."""
     units = len(exposure)
     before = 0.0
@@ -263,12 +263,12 @@ def fit_sites(methylated, coverage, reduced, group, n_groups, exposure, knots, r
         minor[i] = min(marked, reads - marked)
         if minor[i] <= 0.0:
             continue
-        rho = _interpolate(level[i], knots, rhos)
+        rho = interpolate(level[i], knots, rhos)
         rank, informative = _whiten(
             methylated[i], coverage[i], rho, reduced, group, mu, y, n, scale, basis, error,
             sums, weights,
         )  # fmt: skip
-        u, v = _score(exposure, scale, error, basis, rank, direction)
+        u, v = score_of(exposure, scale, error, basis, rank, direction)
         if v == 0.0:
             continue
         score[i] = u
@@ -344,7 +344,7 @@ def relabelled_scores(
         for j in range(units):
             reads += coverage[i, j]
             marked += methylated[i, j]
-        rho = _interpolate(marked / reads, knots, rhos)
+        rho = interpolate(marked / reads, knots, rhos)
         rank, informative = _whiten(
             methylated[i], coverage[i], rho, reduced, group, mu, y, n, scale, basis, error,
             sums, weights,
@@ -356,119 +356,13 @@ def relabelled_scores(
         for j in range(units):
             total += error[j] ** 2
         for r in range(b):
-            u, v = _score(exposures[r], scale, error, basis, rank, direction)
+            u, v = score_of(exposures[r], scale, error, basis, rank, direction)
             if v > 0.0:
                 left = max(total - u * u / v, 0.0)
                 variance, df = moderated(left, own, prior_df, prior_scale, limits)
                 a[r, i] = np.sqrt(v / variance)
                 z[r, i] = normal_score(u / np.sqrt(v * variance), df)
     return z, a
-
-
-class Effects(NamedTuple):
-    """One row a site: the contrast on the 0-1 scale and what its interval needs.
-
-    delta : the contrast
-    high, low : adjusted levels of the two sides, delta apart, clipped to 0-1; NaN for a coefficient
-    reads_high, reads_low : effective reads behind them at dispersion 1
-    variance : of delta at dispersion 1
-    residual, df : Pearson sum about the full model's means, and its degrees of freedom
-    """
-
-    delta: Floats
-    high: Floats
-    low: Floats
-    reads_high: Floats
-    reads_low: Floats
-    variance: Floats
-    residual: Floats
-    df: npt.NDArray[np.int32]
-
-
-@njit(cache=True, nogil=True)
-def effects(
-    methylated, coverage, reduced, exposure, full, full_group, full_groups, side, knots, rhos
-):
-    """Differences of level on the 0-1 scale, by least squares weighted with n.
-
-    delta = sum of c_j M_j/N_j has variance dispersion * sum of c_j^2 mu_j (1 - mu_j) / n_j, with mu
-    the full model's means. The two sides' effective reads are n summed over each, scaled so that
-    independent sides would give delta that variance.
-
-    Parameters
-    ----------
-    full : (units, r + 1) basis of the full model; full_group, full_groups as `fit_sites`' group
-    side : (units,) +1 for units of the higher level of the contrast, -1 for the lower, else 0
-    others as `fit_sites`
-
-    Returns
-    -------
-    The columns of `Effects`
-    """
-    sites, units = coverage.shape
-    delta, variance = np.full(sites, np.nan), np.full(sites, np.nan)
-    high, low = np.full(sites, np.nan), np.full(sites, np.nan)
-    reads_high, reads_low, residual = np.zeros(sites), np.zeros(sites), np.zeros(sites)
-    df = np.zeros(sites, dtype=np.int32)
-    mu, y, n, scale = np.zeros(units), np.zeros(units), np.zeros(units), np.zeros(units)
-    error, direction, level = np.zeros(units), np.zeros(units), np.zeros(units)
-    basis = np.zeros((units, full.shape[1] + 1))
-    sums, weights = np.zeros(full_groups), np.zeros(full_groups)
-    for i in range(sites):
-        reads = 0.0
-        marked = 0.0
-        for j in range(units):
-            reads += coverage[i, j]
-            marked += methylated[i, j]
-        if reads == 0.0:
-            continue
-        rho = _interpolate(marked / reads, knots, rhos)
-        if 0.0 < marked < reads:
-            rank, informative = _whiten(
-                methylated[i], coverage[i], rho, full, full_group, mu, y, n, scale, basis, error,
-                sums, weights,
-            )  # fmt: skip
-            df[i] = informative - rank
-            for j in range(units):
-                residual[i] += error[j] ** 2
-        else:
-            mu[:] = marked / reads
-            for j in range(units):
-                n[j] = coverage[i, j] / (1.0 + (coverage[i, j] - 1.0) * rho)
-                y[j] = mu[j]
-        weight = 0.0
-        mean = 0.0
-        for j in range(units):
-            scale[j] = np.sqrt(n[j])
-            level[j] = scale[j] * y[j]
-            if side[j] > 0:
-                reads_high[i] += n[j]
-            elif side[j] < 0:
-                reads_low[i] += n[j]
-            if side[j] != 0:
-                weight += n[j]
-                mean += n[j] * y[j]
-        rank = _orthonormal(reduced, scale, basis)
-        u, v = _score(exposure, scale, level, basis, rank, direction)
-        if v == 0.0:
-            continue
-        delta[i] = u / v
-        variance[i] = 0.0
-        for j in range(units):
-            variance[i] += (direction[j] / v) ** 2 * mu[j] * (1.0 - mu[j])
-        if reads_high[i] > 0.0 and reads_low[i] > 0.0:
-            share = reads_low[i] / weight
-            high[i] = min(max(mean / weight + delta[i] * share, 0.0), 1.0)
-            low[i] = min(max(mean / weight - delta[i] * (1.0 - share), 0.0), 1.0)
-            apart = high[i] * (1.0 - high[i]) / reads_high[i]
-            apart += low[i] * (1.0 - low[i]) / reads_low[i]
-            if variance[i] > 0.0 and apart > 0.0:
-                factor = apart / variance[i]
-            else:
-                factor = min(v * weight / (reads_high[i] * reads_low[i]), 1.0)
-            reads_high[i] *= factor
-            reads_low[i] *= factor
-    return delta, high, low, reads_high, reads_low, variance, residual, df
 
 
 @njit(cache=True, nogil=True)
@@ -488,12 +382,12 @@ def residual_rows(methylated, coverage, reduced, group, n_groups, exposure, knot
         for j in range(units):
             reads += coverage[i, j]
             marked += methylated[i, j]
-        rho = _interpolate(marked / reads, knots, rhos)
+        rho = interpolate(marked / reads, knots, rhos)
         rank, _ = _whiten(
             methylated[i], coverage[i], rho, reduced, group, mu, y, n, scale, basis, error,
             sums, weights,
         )  # fmt: skip
-        u, v = _score(exposure, scale, error, basis, rank, direction)
+        u, v = score_of(exposure, scale, error, basis, rank, direction)
         norm = 0.0
         for j in range(units):
             rows[i, j] = error[j] - (u / v * direction[j] if v > 0.0 else 0.0)

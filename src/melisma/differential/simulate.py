@@ -81,8 +81,9 @@ def simulate(
     sheet : sample-sheet columns, `sample` among them
     seed : of every draw
     exposure : (samples,) how much of `delta` each sample receives inside planted regions
-    regions : how many regions to plant: 10 to 40 neighbouring sites, a raised-cosine shape that
-        peaks at `delta`, towards the side of 1/2
+    regions : how many regions to plant, fewer where they do not fit (see the truth): 10 to 40
+        neighbouring sites, the square root of half a sine that peaks at `delta` (mean 0.77 of
+        it), towards the side of 1/2
     block : (samples,) block of each sample; members share an effect
     sample_depth : (samples,) factor on `depth`
 

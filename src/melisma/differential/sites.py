@@ -10,8 +10,9 @@ from scipy.special import chdtri, stdtr, stdtrit
 
 from melisma import progress
 from melisma.design import Comparison, Design, compare, make_contrasts
+from melisma.differential._effects import Effects
 from melisma.differential._engine import Engine, build_engine, can_test
-from melisma.differential._kernels import Effects, Floats
+from melisma.differential._kernels import Floats
 from melisma.errors import MelismaError
 from melisma.methylome import CONTEXTS, Block, blocks, single_mark
 
