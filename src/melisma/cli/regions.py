@@ -15,7 +15,8 @@ def regions(
     mark: MarkOption = None,
     q: Level = 0.05,
     relabellings: Annotated[
-        int | None, typer.Option(min=1, help="Relabelled data sets; default 200, fewer on genomes.")
+        int | None,
+        typer.Option(min=1, help="Relabelled data sets; default 999, 10 on whole genomes."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the relabellings' choice.")] = 1,
     out: Output = None,

@@ -24,9 +24,10 @@ MIN_DISTINCT = 200
 # Family-wise p needs this many relabellings to reach .05 with room (1 / 40).
 _MIN_FAMILY = 39
 _MASK_ROUNDS = 2
-# Labellings times sites kept in reach of a minute: 200 up to a million sites, about 10 at 28.
-_WORK = 2.5e8
-_MOST_RELABELLINGS = 200
+# Labellings times sites kept in reach of a minute: 999 up to 50,000 sites, 100 at half a
+# million, 10 at 5 million and above.
+_WORK = 5e7
+_MOST_RELABELLINGS = 999
 _FEWEST_RELABELLINGS = 10
 
 
@@ -79,7 +80,7 @@ def find_regions(
     ----------
     methylome, design, contrast, mark : as for `site_tests`
     q : the false discovery rate at which regions are called (and masked from the null)
-    relabellings : how many; default 200, fewer on large genomes, 10 at the least
+    relabellings : how many; default 999 up to 50,000 sites, fewer on more, 10 at the least
     seed : of the relabellings' choice
 
     Returns
