@@ -43,6 +43,9 @@ def plain_rows(form, text):
 
 def plain_row(form, line):
     """(contig, position, strand, mark, N, M, context), or None."""
+    tabbed = line if form.spaces_from is None else "".join(line.split("\t")[: form.spaces_from])
+    if " " in tabbed or "\r" in line:
+        return None
     if form.spaces_from is None:
         fields = line.split("\t")
     else:
@@ -155,9 +158,13 @@ def a_file(draw):
         st.lists(st.sampled_from(["", "# c\t1", "track x=1", "  ", "\t"]), max_size=2)
     ):
         lines.insert(draw(st.integers(0, len(lines))), heading)
+    end = draw(st.sampled_from(["\n", "\r\n"]))
+    text = end.join(lines)
+    if text and draw(st.integers(0, 2)) == 0:
+        i = draw(st.integers(0, len(text) - 1))
+        text = text[:i] + draw(st.sampled_from("\t \r\n,.x1\x00")) + text[i + 1 :]
     if form.header:
-        lines.insert(0, "\t".join(form.header))
-    text = draw(st.sampled_from(["\n", "\r\n"])).join(lines)
+        text = "\t".join(form.header) + end + text
     return form, text + draw(st.sampled_from(["", "\n"])), draw(st.integers(400, 900))
 
 

@@ -135,9 +135,10 @@ def _level(text, i, end):
     point = first_of(text, i, _DOT)
     places = length - point - 1
     if 0 < point < 4 and places > 0:
-        whole, part = digits(text, i, point), decimals(text, i + point + 1, min(places, 8))
-        rest = digits(text, i + point + 9, min(places - 8, 8)) if places > 8 else np.int64(0)
-        if whole >= 0 and part >= 0 and rest >= 0 and places <= 16:
+        known = min(places, 8)
+        whole, part = digits(text, i, point), decimals(text, i + point + 1, known)
+        # The last decimals must be digits too; of up to 16, these and the first are all.
+        if whole >= 0 and part >= 0 and decimals(text, end - known, known) >= 0 and places <= 16:
             return whole * _LEVEL_UNITS + part, Fault.NONE
     return _level_otherwise(text, i, end)
 

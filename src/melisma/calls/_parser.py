@@ -13,13 +13,26 @@ from melisma.calls._fields import (
     NAME_END,
     NAME_NEW,
     NAME_START,
+    ROW_SLOTS,
     Fault,
     count_reads,
     note_contig,
     read_field,
 )
 from melisma.calls._format import Kind
-from melisma.calls._words import byte_at, integer_at, is_word, next_separator, separators_at
+from melisma.calls._words import (
+    MOST_FIELDS,
+    NEWLINE,
+    RETURN,
+    SPACE,
+    TAB,
+    byte_at,
+    integer_at,
+    is_word,
+    separator_after,
+    set_integer,
+    split_line,
+)
 
 
 class Stat(IntEnum):
@@ -39,14 +52,16 @@ class Stat(IntEnum):
     MARKS = 11
 
 
-_TAB, _NEWLINE, _RETURN, _SPACE, _HASH, _LETTER_B, _LETTER_T = 9, 10, 13, 32, 35, 98, 116
+# A row's slots, then where its fields end, with the row's own start before them.
+SCRATCH = ROW_SLOTS + 1 + MOST_FIELDS + 8
+_HASH, _LETTER_B, _LETTER_T = 35, 98, 116
 _TRACK = np.frombuffer(b"track\0\0\0", dtype=np.uint64)[0]
 _BROWSER = np.frombuffer(b"browser\0", dtype=np.uint64)[0]
 
 
 @njit(cache=True, nogil=True)
 def _line_end(text, i):
-    while byte_at(text, i) != _NEWLINE:
+    while byte_at(text, i) != NEWLINE:
         i += 1
     return i
 
@@ -55,57 +70,82 @@ def _line_end(text, i):
 def _after_heading(text, i, spaces_from):
     """Past a blank, comment, track or browser line, or past leading space that separates."""
     byte = byte_at(text, i)
-    if byte <= _SPACE:
+    if byte <= SPACE:
         rest = i
-        while byte_at(text, rest) == _SPACE or byte_at(text, rest) == _TAB:
+        while byte_at(text, rest) in (SPACE, TAB):
             rest += 1
-        if byte_at(text, rest) == _RETURN and byte_at(text, rest + 1) == _NEWLINE:
+        if byte_at(text, rest) == RETURN and byte_at(text, rest + 1) == NEWLINE:
             rest += 1
-        if byte_at(text, rest) == _NEWLINE:
+        if byte_at(text, rest) == NEWLINE:
             return rest + 1
         return rest if spaces_from == 0 else i
-    track = is_word(text, i, _TRACK, 5) and byte_at(text, i + 5) <= _SPACE
-    browser = is_word(text, i, _BROWSER, 7) and byte_at(text, i + 7) <= _SPACE
+    track = is_word(text, i, _TRACK, 5) and byte_at(text, i + 5) in (SPACE, TAB)
+    browser = is_word(text, i, _BROWSER, 7) and byte_at(text, i + 7) in (SPACE, TAB)
     if byte == _HASH or track or browser:
         return _line_end(text, i) + 1
     return i
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _row(text, i, base, bits, kinds, n_columns, spaces_from, slot, codes):
-    """Read the row at `i` into its slots: the cursor at the next, the column reached, a fault."""
-    last = n_columns - 1
+def _read(text, i, end, kind, slot, codes):
+    if kind == Kind.CONTIG:
+        return note_contig(text, i, end, slot)
+    if kind == Kind.SKIP:
+        return Fault.NONE
+    return read_field(text, i, end, kind, slot, codes)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _plain_row(text, kinds, n_columns, ends, slot, codes):
+    """Read a row of which the fields' ends are known: the column reached, a fault."""
     for column in range(n_columns):
         kind = integer_at(kinds, column)
-        end, base, bits = next_separator(text, base, bits)
-        if kind == Kind.CONTIG:
-            fault = note_contig(text, i, end, slot)
-        elif kind == Kind.SKIP:
-            fault = Fault.NONE
-        else:
-            fault = read_field(text, i, end, kind, slot, codes)
+        if kind != Kind.SKIP:
+            i, end = integer_at(ends, column - 1) + 1, integer_at(ends, column)
+            fault = _read(text, i, end, kind, slot, codes)
+            if fault != Fault.NONE:
+                return column, fault
+    return n_columns - 1, Fault.NONE
+
+
+@njit(cache=True, nogil=True)
+def _odd_row(text, i, kinds, n_columns, spaces_from, slot, codes):
+    """Read a row field by field: where the next begins, the column reached, a fault."""
+    last = n_columns - 1
+    for column in range(n_columns):
+        while column >= spaces_from and byte_at(text, i) in (TAB, SPACE):
+            i += 1
+        end = separator_after(text, i)
+        fault = _read(text, i, end, integer_at(kinds, column), slot, codes)
+        if fault == Fault.NONE and column >= spaces_from and end == i:
+            fault = Fault.TOO_FEW
         if fault != Fault.NONE:
-            return i, base, bits, column, fault
+            return i, column, fault
         i = end
-        byte = byte_at(text, i)
         if column == last:
             break
-        if byte == _TAB and column < spaces_from:
-            i += 1
-            continue
-        if (byte != _SPACE and byte != _TAB) or column < spaces_from:
-            return i, base, bits, column, Fault.TOO_FEW
+        byte = byte_at(text, i)
+        if byte in (NEWLINE, RETURN) or (byte == SPACE and column < spaces_from):
+            return i, column, Fault.TOO_FEW
         i += 1
-        while byte_at(text, i) == _SPACE or byte_at(text, i) == _TAB:
-            i, base, bits = next_separator(text, base, bits)
-            i += 1
-        if byte_at(text, i) <= _SPACE:
-            return i, base, bits, column, Fault.TOO_FEW
-    while byte_at(text, i) == _RETURN or (last >= spaces_from and byte_at(text, i) == _SPACE):
-        if byte_at(text, i + 1) > _SPACE:
-            break
-        i, base, bits = next_separator(text, base, bits)
-    return i + 1, base, bits, last, Fault.NONE if byte_at(text, i) == _NEWLINE else Fault.TOO_MANY
+    while last >= spaces_from and byte_at(text, i) in (TAB, SPACE):
+        i += 1
+    i += byte_at(text, i) == RETURN
+    return i + 1, last, Fault.NONE if byte_at(text, i) == NEWLINE else Fault.TOO_MANY
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _row(text, i, kinds, n_columns, spaces_from, slot, codes):
+    """Read the row at i into its slots: where the next begins, the column reached, a fault."""
+    ends = slot + 8 * (ROW_SLOTS + 1)
+    set_integer(ends, -1, i - 1)
+    count, newline, space, odd = split_line(text, i, ends)
+    count -= byte_at(text, newline - 1) == RETURN
+    from_here = integer_at(ends, spaces_from) if spaces_from < n_columns else newline
+    if newline >= 0 and count == n_columns and space >= from_here and odd == 0:
+        column, fault = _plain_row(text, kinds, n_columns, ends, slot, codes)
+        return newline + 1, column, fault
+    return _odd_row(text, i, kinds, n_columns, spaces_from, slot, codes)
 
 
 @njit(cache=True, nogil=True)
@@ -116,7 +156,7 @@ def parse(text_array, start, end, kinds_array, settings, codes_array, slots, out
     kinds_array : int64 (columns,)
     settings : int64: base, width (-1: no end), rule, spaces_from, level's scale, mark, wanted mark
     codes_array : int64: how many codes, then for each its bytes as a word, length and mark
-    slots : int64 (ROW_SLOTS,), scratch; it belongs to the caller because its address is used
+    slots : int64 (SCRATCH,); it belongs to the caller because its address is used
     out : (key int64, methylated uint32, coverage uint32, context int8, offset int64, run_row
         int64, run_start int64, run_end int64); context, offset of length 0 are left out.
         A run is a stretch of rows with the same contig name text[run_start:run_end].
@@ -134,18 +174,15 @@ def parse(text_array, start, end, kinds_array, settings, codes_array, slots, out
     stats[:] = 0
     rows, runs, i, previous, ascending, pending = 0, 0, start, np.int64(-1), True, False
     no_coverage, other_mark, strandless, marks, largest, seen = 0, 0, 0, 0, 0, 0
-    cursor, bits = start, separators_at(text, start)
     while i < end:
         byte = byte_at(text, i)
         if byte <= _HASH or byte in (_LETTER_B, _LETTER_T):
             row = _after_heading(text, i, spaces_from)
             if row != i:
-                i, cursor, bits = row, row, separators_at(text, row)
+                i = row
                 continue
         row = i
-        i, cursor, bits, column, fault = _row(
-            text, i, cursor, bits, kinds, n_columns, spaces_from, slot, codes
-        )
+        i, column, fault = _row(text, i, kinds, n_columns, spaces_from, slot, codes)
         position = integer_at(slot, Kind.POSITION) - base
         methylated, coverage = np.int64(0), np.int64(0)
         if fault == Fault.NONE:

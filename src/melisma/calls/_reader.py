@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from melisma.calls._faults import Row, fault_error, split_row
-from melisma.calls._fields import ROW_SLOTS, Fault
+from melisma.calls._fields import Fault
 from melisma.calls._format import Counts, Format, Kind
-from melisma.calls._parser import Stat, parse
+from melisma.calls._parser import SCRATCH, Stat, parse
 from melisma.calls._source import BLOCK_BYTES, TextBlock, line_number, text_blocks
 from melisma.errors import MelismaError
 from melisma.methylome import MARKS
@@ -85,7 +85,7 @@ def read_batches(
     settings = _settings(form, mark)
     wants_context = contexts and form.has(Kind.CONTEXT)
     out = _outputs(form, block_bytes, context=wants_context, offset=offsets)
-    kinds, slots = form.kinds, np.zeros(ROW_SLOTS, dtype=np.int64)
+    kinds, slots = form.kinds, np.zeros(SCRATCH, dtype=np.int64)
     stats = np.zeros(max(Stat) + 1, dtype=np.int64)
     first = True
     for block in text_blocks(path, block_bytes, advance):

@@ -22,6 +22,9 @@ intrinsic: Any = extending.intrinsic
 # How far past the end of the text the functions may read.
 PADDING = 80
 _LANES = 64
+# More columns than any format has.
+MOST_FIELDS = 64
+_NOWHERE = np.int64(1 << 62)
 _EIGHT_ZEROS = np.uint64(0x3030303030303030)
 _ABOVE_NINE = np.uint64(0x7676767676767676)
 _ONES = np.uint64(0x0101010101010101)
@@ -30,6 +33,7 @@ _DIGIT_FACTOR = np.uint64((10 << 8) + 1)
 _PAIRS, _PAIR_FACTOR = np.uint64(0x00FF00FF00FF00FF), np.uint64((100 << 16) + 1)
 _FOURS, _FOUR_FACTOR = np.uint64(0x0000FFFF0000FFFF), np.uint64((10000 << 32) + 1)
 _0, _1, _8, _16, _32 = np.uint64(0), np.uint64(1), np.uint64(8), np.uint64(16), np.uint64(32)
+_63 = np.uint64(63)
 
 
 def _pointer(builder: Any, address: Any, i: Any, bits: int) -> Any:
@@ -60,20 +64,25 @@ def word_at(typing_context: Any, address: Any, i: Any) -> Any:
     return types.uint64(types.int64, types.int64), generate
 
 
-@intrinsic
-def separators_at(typing_context: Any, address: Any, i: Any) -> Any:
-    """Which of the 64 bytes from `address` + i on are white space or control: a bit each."""
+def _bits_of(byte: int) -> Any:
+    """An intrinsic: which of the 64 bytes from an address + i on equal `byte`."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bytes_type = ir.VectorType(ir.IntType(8), _LANES)
-        place = builder.bitcast(
-            _pointer(builder, arguments[0], arguments[1], 8), bytes_type.as_pointer()
-        )
-        space = ir.Constant(bytes_type, [32] * _LANES)
-        found = builder.icmp_unsigned("<=", builder.load(place, align=1), space)
-        return builder.bitcast(found, ir.IntType(64))
+    def compare(typing_context: Any, address: Any, i: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            lanes = ir.VectorType(ir.IntType(8), _LANES)
+            place = _pointer(builder, arguments[0], arguments[1], 8)
+            found = builder.load(builder.bitcast(place, lanes.as_pointer()), align=1)
+            equal = builder.icmp_unsigned("==", found, ir.Constant(lanes, [byte] * _LANES))
+            return builder.bitcast(equal, ir.IntType(64))
 
-    return types.uint64(types.int64, types.int64), generate
+        return types.uint64(types.int64, types.int64), generate
+
+    return intrinsic(compare)
+
+
+TAB, NEWLINE, RETURN, SPACE = 9, 10, 13, 32
+_tabs_at, _newlines_at = _bits_of(TAB), _bits_of(NEWLINE)
+_returns_at, _spaces_at = _bits_of(RETURN), _bits_of(SPACE)
 
 
 @intrinsic
@@ -108,13 +117,55 @@ def trailing_zeros(typing_context: Any, word: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
+@intrinsic
+def _count_bits(typing_context: Any, word: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.uint64), generate
+
+
 @njit(cache=True, nogil=True, forceinline=True)
-def next_separator(text, base, bits):
-    """Where the next separator stands, and the cursor after it: text[base:] by `bits`."""
-    while bits == _0:
-        base += 64
-        bits = separators_at(text, base)
-    return base + trailing_zeros(bits), base, bits & (bits - _1)
+def split_line(text, i, ends):
+    """Where the fields of the line at i end: how many do, its newline, its first space, and
+    whether a separator follows another or a carriage return is inside (0: neither).
+
+    ends : address of int64 (MOST_FIELDS + 8,): set to each separator's place, the newline the last;
+        of a line with more separators not all are set, and its newline is given as -1
+    """
+    count, space, base, odd, before = 0, _NOWHERE, i, _0, _0
+    while True:
+        lines, spaces = _newlines_at(text, base), _spaces_at(text, base)
+        returns = _returns_at(text, base)
+        bits = _tabs_at(text, base) | spaces | returns | lines
+        if spaces != _0 and space == _NOWHERE:
+            space = base + trailing_zeros(spaces)
+        if lines != _0:
+            bits &= lines ^ (lines - _1)
+        before |= (bits & ~returns) << _1
+        odd |= (bits & before) | (bits & returns & ~(lines >> _1))
+        before = bits >> _63
+        last = count + _count_bits(bits)
+        if last > MOST_FIELDS:
+            return count, np.int64(-1), space, odd
+        # Eight at a time, some for nothing: how many there are is what no branch foresees.
+        while count < last:
+            for k in range(8):
+                set_integer(ends, count + k, base + trailing_zeros(bits))
+                bits &= bits - _1
+            count += 8
+        count = last
+        if lines != _0:
+            return count, base + trailing_zeros(lines), space, odd
+        base += _LANES
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def separator_after(text, i):
+    """Where the first separator at or after i stands."""
+    while byte_at(text, i) not in (TAB, NEWLINE, RETURN, SPACE):
+        i += 1
+    return i
 
 
 @njit(cache=True, nogil=True, forceinline=True)
