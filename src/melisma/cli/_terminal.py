@@ -22,6 +22,7 @@ class TerminalReporter:
             TimeElapsedColumn(),
             console=console,
             transient=True,
+            disable=not console.is_terminal,
         )
 
     @contextmanager

@@ -12,7 +12,7 @@ def ingest(
     sheet: Annotated[
         Path, typer.Argument(help="Sample sheet (TSV or CSV) with the columns sample and path.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The store to make.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The store to make.")],
     genome: Annotated[
         Path | None,
         typer.Option(help="FASTA of the reference: calls are checked, strands and contexts set."),
@@ -41,14 +41,14 @@ def ingest(
 
     \b
     Example:
-      melisma ingest samples.tsv -o study.zarr --genome hg38.fa --merge-strands
+      melisma ingest samples.tsv -o study.zarr
     """
     from melisma.calls import ingest as read_samples
 
     with terminal():
         made = read_samples(
             sheet,
-            output,
+            out,
             genome=genome,
             merge_strands=merge_strands,
             mark=mark,

@@ -33,8 +33,7 @@ def run(
 
 def show_run(result: "Run") -> None:
     """Say what was computed and where the report is."""
-    if result.skipped:
-        typer.echo(f"Up to date: {', '.join(result.skipped)}.")
-    if result.done:
-        typer.echo(f"Computed: {', '.join(result.done)}.")
+    for word, steps in (("up to date", result.skipped), ("computed", result.done)):
+        for step in steps:
+            typer.echo(f"{word:<10}  {step}")
     typer.echo(f"Report: {result.report}")
