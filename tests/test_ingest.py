@@ -1,5 +1,6 @@
 """Ingest: samples joined, strands merged, the genome compared, work taken up again."""
 
+import fcntl
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from calls_files import bed, cov, ingested, noted, put, sheet_of, sites
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modbam_files import Read, bam
 
 from melisma.calls import ingest
 from melisma.calls._kernels import join_samples, settle, sum_repeats
@@ -318,6 +320,47 @@ def test_sum_repeats_equals_a_dictionary(rows):
         expected[k] = expected.get(k, 0) + count
     assert dict(zip(key[:left].tolist(), m[:left].tolist(), strict=True)) == expected
     assert left == len(expected)
+
+
+def test_a_folder_that_is_no_store_is_never_replaced(tmp_path):
+    file = put(tmp_path / "a.cov", cov((5, 1, 1)))
+    (tmp_path / "mine").mkdir()
+    put(tmp_path / "mine" / "thesis.txt", "years of work")
+    for overwrite in (False, True):
+        with pytest.raises(MelismaError, match=r"mine is there and cannot be replaced"):
+            ingest(sheet_of([file]), tmp_path / "mine", overwrite=overwrite)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+def test_two_processes_do_not_make_one_store(tmp_path):
+    file = put(tmp_path / "a.cov", cov((5, 1, 1)))
+    part = part_folder(tmp_path / "out.zarr")
+    part.mkdir()
+    with (part / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(MelismaError, match="Another process is making"):
+            ingest(sheet_of([file]), tmp_path / "out.zarr")
+        assert part.exists()
+    assert ingest(sheet_of([file]), tmp_path / "out.zarr").sites == 1
+
+
+def test_modbam_and_text_samples_join(tmp_path):
+    # Both reads begin at 10; MM skips no C: the Cs at 10 and 14 have probabilities .998 and .002.
+    read = Read("CAAACA", "C+m.,0,0;", (255, 0))
+    calls = put(tmp_path / "b.bed", bed((10, "m", "+", 4, 1, 3, 0)))
+    made = ingest(sheet_of([bam(tmp_path, read, read), calls]), tmp_path / "out.zarr")
+    assert made.formats == {"a": "modbam", "b": "bedmethyl"}
+    assert sites(open_methylome(tmp_path / "out.zarr").load()) == [
+        ("chr1", 10, 1, "m", "unknown", [(2, 2), (1, 4)]),
+        ("chr1", 14, 1, "m", "unknown", [(0, 2), (0, 0)]),
+    ]
+
+
+def test_improbable_modbam_calls_are_not_counted(tmp_path):
+    read = Read("CAAACA", "C+m.,0,0;", (255, 160))
+    options = {"min_probability": 0.8}
+    ingest(sheet_of([bam(tmp_path, read)]), tmp_path / "out.zarr", **options)
+    assert [site[1] for site in sites(open_methylome(tmp_path / "out.zarr").load())] == [10]
 
 
 def test_a_sheet_file_is_read(tmp_path):

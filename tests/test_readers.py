@@ -207,6 +207,18 @@ def test_older_modkit_bedmethyl_row_for_row(tmp_path):
 
 @pytest.mark.reference
 @reference
+def test_modbam_gives_the_store_that_its_bedmethyl_gives(tmp_path):
+    folder = REFERENCE / "modkit"
+    files = [folder / "bc_anchored_10_reads.sorted.bam", folder / "modbam.modpileup_nofilt.bed"]
+    ingest(sheet_of(files), tmp_path / "out.zarr")
+    found = open_methylome(tmp_path / "out.zarr").load()
+    assert found.sizes["site"] == 52
+    for name in ("methylated", "coverage"):
+        assert (found[name].values[:, 0] == found[name].values[:, 1]).all()
+
+
+@pytest.mark.reference
+@reference
 def test_lung_bedmethyl_of_any_c(tmp_path):
     files = sorted((REFERENCE / "modkit").glob("lung*.bed.gz"))
     ingest(sheet_of(files), tmp_path / "out.zarr")

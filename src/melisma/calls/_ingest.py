@@ -1,6 +1,7 @@
 """Many samples' files into one store, resumable, in bounded memory."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -56,6 +57,7 @@ def ingest(
     merge_strands: bool = False,
     mark: str | None = None,
     format: str | None = None,
+    min_probability: float = 0.0,
     overwrite: bool = False,
     workers: int | None = None,
     block_bytes: int = BLOCK_BYTES,
@@ -74,6 +76,7 @@ def ingest(
     merge_strands : sum the two strands of each CpG at its + strand position
     mark : what formats without a code hold (default 5mC); formats with one are filtered to it
     format : the files' format, where the sheet names none; None: by their first lines
+    min_probability : 0 to 1; less probable calls of a modBAM are not counted
     overwrite : replace a store that was made from other inputs
     workers : files read at a time (default: the processors)
 
@@ -84,15 +87,22 @@ def ingest(
     """
     table = sheet if isinstance(sheet, pl.DataFrame) else read_sheet(sheet)
     out = Path(out)
-    options = _options(genome, merge_strands, mark, block_bytes)
+    options = Options(
+        genome=None if genome is None else Genome.open(genome),
+        genome_file=None if genome is None else Path(genome),
+        merge_strands=merge_strands,
+        mark=None if mark is None else MARKS.index(parse_mark(mark)),
+        min_probability=min_probability,
+        block_bytes=block_bytes,
+    )
     sources = _sources(table, out, format)
     columns = {name: table[name].to_list() for name in table.columns if name not in _NOT_COVARIATES}
     inputs = _inputs_hash(columns, sources, options)
-    done = None if overwrite else _existing(out, inputs)
-    if done is not None:
-        return done
-    with _work_folder(out):
-        samples = _read_all(sources, options, workers or _processors(), format)
+    if _is_complete(out, inputs, overwrite=overwrite):
+        progress.note(f"{out} is complete and made from the same inputs: nothing to do.")
+        return _summary(out, reused=True)
+    with _lock(out), _work_folder(out):
+        samples = _read_all(sources, options, workers or _processors())
         strands = _join.check_agreement([source.sample for source in sources], samples)
         attrs = _attributes(sources, samples, options, inputs)
         with progress.stage("Writing the store", sum(s.calls for s in samples)) as advance:
@@ -111,18 +121,6 @@ def ingest(
 
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _options(
-    genome: Path | str | None, merge_strands: bool, mark: str | None, block_bytes: int
-) -> Options:
-    return Options(
-        genome=None if genome is None else Genome.open(genome),
-        genome_file=None if genome is None else Path(genome),
-        merge_strands=merge_strands,
-        mark=None if mark is None else MARKS.index(parse_mark(mark)),
-        block_bytes=block_bytes,
-    )
 
 
 def _sources(table: pl.DataFrame, out: Path, format: str | None) -> list[Source]:
@@ -146,19 +144,41 @@ def _inputs_hash(columns: dict[str, list[Any]], sources: list[Source], options: 
     return hashlib.sha256(json.dumps(made_from, default=str).encode()).hexdigest()
 
 
-def _existing(out: Path, inputs: str) -> IngestSummary | None:
-    """The finished store at `out`, if it was made from the same inputs."""
+def _is_complete(out: Path, inputs: str, *, overwrite: bool) -> bool:
+    """Whether a store made from the same inputs is at `out`; another one is an error."""
     if not out.exists():
         if not out.resolve().parent.is_dir():
             raise MelismaError(f"There is no folder {out.resolve().parent}: make it first.")
-        return None
-    if open_methylome(out).attrs.get("ingest", {}).get("inputs") != inputs:
+        return False
+    try:
+        made_from = open_methylome(out).attrs.get("ingest", {}).get("inputs")
+    except MelismaError as error:
+        raise MelismaError(
+            f"{out} is there and cannot be replaced: {error} Name another store, or remove it."
+        ) from None
+    if overwrite:
+        return False
+    if made_from != inputs:
         raise MelismaError(
             f"{out} was made from other files or options: pass --overwrite to replace it, or name "
             "another store."
         )
-    progress.note(f"{out} is complete and made from the same inputs: nothing to do.")
-    return _summary(out, reused=True)
+    return True
+
+
+@contextmanager
+def _lock(out: Path) -> Iterator[None]:
+    """Keep other processes from working on the same store; the lock goes with the process."""
+    part = part_folder(out)
+    part.mkdir(parents=True, exist_ok=True)
+    with (part / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise MelismaError(
+                f"Another process is making {out}: wait for it, or name another store."
+            ) from None
+        yield
 
 
 @contextmanager
@@ -166,7 +186,6 @@ def _work_folder(out: Path) -> Iterator[None]:
     """Hold `<out>.part`: bad input removes it, an interruption or a full disk keeps it."""
     part = part_folder(out)
     try:
-        part.mkdir(parents=True, exist_ok=True)
         yield
     except MelismaError:
         shutil.rmtree(part, ignore_errors=True)
@@ -181,14 +200,20 @@ def _work_folder(out: Path) -> Iterator[None]:
         raise
 
 
-def _read_all(
-    sources: Sequence[Source], options: Options, workers: int, format: str | None
-) -> list[SampleCalls]:
+def _read_all(sources: Sequence[Source], options: Options, workers: int) -> list[SampleCalls]:
     """Every sample's sorted calls; those that an interrupted ingest finished are taken over."""
     results = {source.sample: finished_sample(source, options) for source in sources}
     left = [source for source in sources if results[source.sample] is None]
     if len(left) < len(sources):
         progress.note(f"{len(sources) - len(left)} of {len(sources)} samples were read before.")
+    if left:
+        results |= _read(left, options, workers)
+    return [calls for source in sources if (calls := results[source.sample]) is not None]
+
+
+def _read(left: Sequence[Source], options: Options, workers: int) -> dict[str, SampleCalls]:
+    """Read samples: several text files at a time, then BAMs, each with several processes."""
+    results: dict[str, SampleCalls] = {}
     stop = threading.Event()
     total = sum(source.path.stat().st_size for source in left)
     with progress.stage(f"Reading {len(left)} files", total) as advance:
@@ -205,9 +230,8 @@ def _read_all(
             pool.shutdown(cancel_futures=True)
         for source in left:
             if source.form is MODBAM:
-                results[source.sample] = _read_modbam(source, options, workers)
-                advance(source.path.stat().st_size)
-    return [calls for source in sources if (calls := results[source.sample]) is not None]
+                results[source.sample] = _read_modbam(source, options, workers, advance)
+    return results
 
 
 def _wait(jobs: dict[Future[SampleCalls], Source]) -> None:
@@ -245,11 +269,19 @@ def _with_true_format(source: Source, error: MelismaError) -> MelismaError:
     )
 
 
-def _read_modbam(source: Source, options: Options, workers: int) -> SampleCalls:
+def _read_modbam(
+    source: Source, options: Options, workers: int, advance: Callable[[float], Any]
+) -> SampleCalls:
     from melisma.calls.modbam import read_modbam
 
-    mark = None if options.mark is None else MARKS[options.mark].code
-    batches = read_modbam(source.path, genome=options.genome, mark=mark, workers=workers)
+    batches = read_modbam(
+        source.path,
+        genome=options.genome,
+        mark=None if options.mark is None else MARKS[options.mark].code,
+        min_probability=options.min_probability,
+        workers=workers,
+        advance=advance,
+    )
     return read_sample(source, options, batches=batches)
 
 

@@ -33,6 +33,7 @@ class Options(NamedTuple):
     genome_file: Path | None = None
     merge_strands: bool = False
     mark: int | None = None
+    min_probability: float = 0.0
     block_bytes: int = BLOCK_BYTES
 
 
@@ -75,6 +76,7 @@ def fingerprint(source: Source, options: Options) -> dict[str, Any]:
         "genome": genome and _state(genome),
         "merge_strands": options.merge_strands,
         "mark": options.mark,
+        "min_probability": options.min_probability if source.form.columns is None else None,
     }
 
 

@@ -27,6 +27,10 @@ def ingest(
     format: Annotated[
         str | None, typer.Option(help="The files' format; default: by their first lines.")
     ] = None,
+    min_probability: Annotated[
+        float,
+        typer.Option(min=0.0, max=1.0, help="modBAM: less probable calls are not counted."),
+    ] = 0.0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a store made from other inputs.")
     ] = False,
@@ -53,6 +57,7 @@ def ingest(
             merge_strands=merge_strands,
             mark=mark,
             format=format,
+            min_probability=min_probability,
             overwrite=overwrite,
             workers=workers,
         )

@@ -1,0 +1,74 @@
+"""What `describe` counts, and what `melisma info` and `melisma formats` print."""
+
+import pytest
+from calls_files import bed, cov, ingested, put, sheet_of
+
+from melisma.calls import FORMATS, describe, ingest
+from melisma.cli import main
+from melisma.errors import MelismaError
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    assert not ended.value.code
+    return capsys.readouterr().out
+
+
+@pytest.fixture
+def store(tmp_path):
+    texts = cov((5, 3, 1), (9, 0, 2), (12, 0, 0)), cov((9, 1, 0)) + cov((2, 1, 1), contig="chr2")
+    files = [put(tmp_path / f"{k}.cov", text) for k, text in enumerate(texts)]
+    ingest(sheet_of(files, cell=["b", "t"], age=[61, 35]), tmp_path / "study.zarr")
+    return tmp_path / "study.zarr"
+
+
+def test_describe_counts_by_hand(store):
+    found = describe(store)
+    assert (found.sites, found.contigs) == (3, {"chr1": 2, "chr2": 1})
+    assert (found.marks, found.contexts) == ({"m (5mC)": 3}, {"unknown": 3})
+    assert (found.strands, found.genome, found.schema) == ("unknown", None, 1)
+    assert found.covariates == {"cell": ["b", "t"], "age": [35, 61]}
+    a, b = found.samples
+    # a: levels 3/4 and 0/2, coverage 4 and 2; b: 1/1 and 1/2, coverage 1 and 2.
+    assert (a.sample, a.sites, a.coverage, a.level) == ("a", 2, 3.0, 0.375)
+    assert (b.sample, b.sites, b.coverage, b.level) == ("b", 2, 1.5, 0.75)
+    assert (a.rows, a.drops) == (3, {"coverage of 0": 1})
+    assert (b.rows, b.drops) == (2, {})
+
+
+def test_describe_counts_marks(tmp_path):
+    text = bed((5, "m", "+", 4, 1, 3, 0), (7, "h", "+", 4, 1, 3, 0), (9, "h", "-", 4, 1, 3, 0))
+    ingested(tmp_path, text)
+    assert describe(tmp_path / "out.zarr").marks == {"m (5mC)": 1, "h (5hmC)": 2}
+
+
+def test_info_prints_what_was_left_out(store, capsys):
+    shown = run(capsys, "info", store)
+    assert "3 sites × 2 samples" in shown
+    assert "contigs    chr1 2, chr2 1" in shown
+    assert "age        35, 61" in shown
+    assert "1 coverage of 0" in shown
+
+
+def test_formats_lists_every_reader_and_names_a_file(tmp_path, capsys):
+    shown = run(capsys, "formats")
+    assert all(form.name in shown for form in FORMATS)
+    file = put(tmp_path / "a.cov", cov((5, 1, 1)))
+    assert run(capsys, "formats", file) == (
+        f"{file}: bismark-cov (Bismark coverage, 1-based), as it has 6 columns: start and end "
+        "equal, a percentage, two counts.\n"
+    )
+
+
+def test_a_store_without_calls_is_named(tmp_path):
+    with pytest.raises(MelismaError, match="There is no methylome store"):
+        describe(tmp_path / "none.zarr")
+
+
+def test_ingest_prints_what_it_made(tmp_path, capsys):
+    put(tmp_path / "a.cov", cov((5, 1, 1), (9, 0, 0)))
+    put(tmp_path / "sheet.csv", "sample,path\ns,a.cov\n")
+    shown = run(capsys, "ingest", tmp_path / "sheet.csv", "-o", tmp_path / "out.zarr")
+    assert f"{tmp_path / 'out.zarr'}: 1 sites × 1 samples from 2 rows" in shown
+    assert "1 coverage of 0" in shown
