@@ -186,12 +186,10 @@ def test_files_that_are_none(tmp_path):
 @pytest.mark.parametrize("name", ["dss", "bedmethyl", "methylkit", "cgmap", "modbam"])
 def test_the_wrong_format_is_named(tmp_path, name):
     sentence = refused(tmp_path, GOOD, format=name)
-    assert "0.txt" in sentence
-    if name != "modbam":
-        assert sentence == (
-            f"0.txt was read as {name} and is bismark-cov by its first lines (6 columns: start and "
-            "end equal, a percentage, two counts): leave the format out, or name that one."
-        )
+    assert sentence == (
+        f"0.txt was read as {name} and is bismark-cov by its first lines (6 columns: start and "
+        "end equal, a percentage, two counts): leave the format out, or name that one."
+    )
     assert "There is no format 'csv': the formats are bedmethyl," in refused(
         tmp_path, GOOD, format="csv"
     )

@@ -282,7 +282,10 @@ def _read_modbam(
         workers=workers,
         advance=advance,
     )
-    return read_sample(source, options, batches=batches)
+    try:
+        return read_sample(source, options, batches=batches)
+    except MelismaError as error:
+        raise _with_true_format(source, error) from None
 
 
 def _attributes(
