@@ -52,6 +52,9 @@ def test_a_numeric_sample_name_stays_a_word(tmp_path):
         ("sample\tpath\n", "no samples"),
         ("", "is empty"),
         ("sample\tpath\tpath\ns1\ta.cov\ta.cov\n", "two columns named 'path'"),
+        ("sample\tpath\ns1\ta.cov\ns2\ta.cov\n", "lines 2 and 3 name the same file"),
+        ("sample\tpath\tcoverage\ns1\ta.cov\t3\n", "column 'coverage', which the store cannot"),
+        ("sample\tpath\tgroup/x\ns1\ta.cov\t3\n", "column 'group/x', which the store cannot"),
     ],
 )
 def test_a_bad_sheet_is_one_sentence(tmp_path, text, message):
@@ -111,7 +114,9 @@ def test_pairwise_names_every_pair():
         ("cell[a] - cell[a]", "with itself"),
         ("cell[a] - disease[x]", "two columns"),
         ("donor[d1] - donor[d2]", "no factor 'donor'"),
-        ("weight", "neither level - level"),
+        ("weight", r"such as cell\[b\] - cell\[a\]"),
+        ("b - a", "is not understood"),
+        ("disease", "does not have 'disease': add it"),
     ],
 )
 def test_a_bad_contrast(text, message):
@@ -225,3 +230,30 @@ def test_an_interaction_of_two_kinds_of_exposure():
     }
     found = comparison("~ cell * disease", "disease[y] - disease[x]", block="donor", sheet=sheet)
     assert (found.unit, found.n_units) == ("blocks", 6)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"sample","path","note"\r\n"s1","a.cov","30,5"\r\n',
+        "\ufeffsample;path;note\ns1;a.cov;30,5\n",
+        '"sample"\t"path"\t"note"\n"s1"\t"a.cov"\t"30,5"\n',
+    ],
+)
+def test_reads_sheets_as_r_and_excel_write_them(tmp_path, text):
+    sheet = read_sheet(write_sheet(tmp_path, text))
+    assert sheet["sample"].to_list() == ["s1"]
+    assert sheet["note"].to_list() == ["30,5"]
+
+
+def test_numbers_are_a_slope_until_told_otherwise():
+    with pytest.raises(MelismaError, match=r"write C\(age\) in the formula"):
+        make_contrasts(make_design(SHEET, "~ age"), "age[30] - age[20]")
+    (contrast,) = make_contrasts(make_design(SHEET, "~ C(age)"), "age[30] - age[20]")
+    assert contrast.levels == ("30", "20")
+
+
+def test_levels_of_a_column_with_a_hyphen():
+    sheet = SHEET | {"cell-type": SHEET["cell"]}
+    (contrast,) = make_contrasts(make_design(sheet, "~ `cell-type`"), "cell-type[b] - cell-type[a]")
+    assert contrast.levels == ("b", "a")

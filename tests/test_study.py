@@ -9,6 +9,7 @@ import pytest
 from melisma.differential import simulate
 from melisma.errors import MelismaError
 from melisma.study import open_with_design, read_study, run_study
+from melisma.study._folder import RunFolder
 
 SHEET = {"sample": [f"s{i}" for i in range(12)], "g": ["a"] * 6 + ["b"] * 6}
 STUDY = """
@@ -146,3 +147,43 @@ def test_identity_as_a_block_needs_people_to_be_told_apart(study, tmp_path):
     run_study(study, tmp_path / "out")
     with pytest.raises(MelismaError, match="The block 'identity' needs people told apart"):
         open_with_design(tmp_path / "out" / "study.zarr", "~ g", "identity")
+
+
+def test_another_studys_folder_is_not_overwritten(study, tmp_path):
+    run_study(study, tmp_path / "out")
+    study.write_text(STUDY.replace("A small simulated study", "Another"))
+    with pytest.raises(MelismaError, match="holds the run of another study, 'A small simulated"):
+        run_study(study, tmp_path / "out")
+
+
+def test_a_users_file_beside_the_tables_stays(study, tmp_path):
+    run_study(study, tmp_path / "out")
+    mine = tmp_path / "out" / "tables" / "annotated.tsv"
+    mine.write_text("mine")
+    study.write_text(STUDY.replace('"g[b] - g[a]"', '"g[a] - g[b]"'))
+    run_study(study, tmp_path / "out")
+    assert mine.read_text() == "mine"
+    assert not list((tmp_path / "out" / "tables").glob("design.g_b_vs_a.*"))
+
+
+def test_two_files_of_the_same_bytes_are_refused(study, tmp_path):
+    (tmp_path / "s2.cov").write_bytes((tmp_path / "s1.cov").read_bytes())
+    with pytest.raises(MelismaError, match="are the same, byte for byte"):
+        run_study(study, tmp_path / "out")
+
+
+def test_two_runs_of_one_folder_do_not_mix(study, tmp_path):
+    config = read_study(study)
+    about = {"title": config.title, "samples": str(config.input.samples)}
+    first = RunFolder(tmp_path / "out", about)
+    with pytest.raises(MelismaError, match="Another run is writing"):
+        run_study(study, tmp_path / "out")
+    first.discard()
+    assert run_study(study, tmp_path / "out").done
+    assert not list(tmp_path.glob("out.part*"))
+
+
+def test_the_current_folder_is_no_place_for_a_run(study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MelismaError, match="holds files that are not from a run"):
+        run_study(study, ".")

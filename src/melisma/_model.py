@@ -186,7 +186,7 @@ def make_contrasts(design: Design, text: str) -> list[Contrast]:
             for i, a in enumerate(levels)
             for b in levels[i + 1 :]
         ]
-    two = re.fullmatch(r"(\w+)\[(.+)\]\s*-\s*(\w+)\[(.+)\]", text)
+    two = re.fullmatch(r"([^\[\]]+)\[(.+)\]\s*-\s*([^\[\]]+)\[(.+)\]", text)
     if two:
         if two[1] != two[3]:
             raise MelismaError(
@@ -198,6 +198,11 @@ def make_contrasts(design: Design, text: str) -> list[Contrast]:
 
 
 def _levels(design: Design, column: str) -> tuple[str, ...]:
+    if column in design.sheet and column not in design.factors and column in design.columns:
+        raise MelismaError(
+            f"The column {column!r} is numbers, so its coefficient is a slope: write C({column}) "
+            "in the formula to compare its values as levels."
+        )
     if column not in design.factors:
         have = ", ".join(design.factors) or "none"
         raise MelismaError(
@@ -243,10 +248,13 @@ def _coefficient(design: Design, name: str) -> Contrast:
             f"{name}[{levels[0]}] or pairwise({name})."
         )
     if name not in design.columns:
-        have = ", ".join(design.columns)
+        if name in design.sheet:
+            raise MelismaError(f"The formula {design.formula!r} does not have {name!r}: add it.")
+        factor, levels = next(iter(design.factors.items()), ("cell", ("a", "b")))
+        have = ", ".join(name for name in design.columns if name != "Intercept")
         raise MelismaError(
-            f"The contrast {name!r} is neither level - level, pairwise(factor) nor one of the "
-            f"design's coefficients ({have})."
+            f"The contrast {name!r} is not understood: write two levels of a factor, such as "
+            f"{factor}[{levels[-1]}] - {factor}[{levels[0]}], or one of the coefficients {have}."
         )
     vector = np.zeros(len(design.columns))
     vector[design.columns.index(name)] = 1.0

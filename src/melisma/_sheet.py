@@ -1,5 +1,7 @@
 """Reading a sample sheet."""
 
+import csv
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,14 +36,10 @@ def read_sheet(path: Path | str) -> pl.DataFrame:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise MelismaError(f"{path} is not text: save the sample sheet as TSV or CSV.") from None
-    header = text.split("\n", 1)[0]
-    separator = "\t" if "\t" in header else ","
-    rows = [
-        (number, [field.strip() for field in line.split(separator)])
-        for number, line in enumerate(text.splitlines(), start=1)
-        if line.strip() and not line.startswith("#")
-    ]
+        raise MelismaError(
+            f"{path} is not UTF-8 text: save the sample sheet as UTF-8 TSV or CSV."
+        ) from None
+    rows = _rows(text)
     if not rows:
         raise MelismaError(f"The sample sheet {path} is empty.")
     names = rows[0][1]
@@ -51,10 +49,31 @@ def read_sheet(path: Path | str) -> pl.DataFrame:
                 f"The sample sheet {path} has no column {needed!r}; its columns are "
                 f"{', '.join(names)}."
             )
+    for name in names:
+        if name in RESERVED_NAMES or not re.fullmatch(r"\w[\w .-]*", name):
+            raise MelismaError(
+                f"The sample sheet {path} has a column {name!r}, which the store cannot hold under "
+                "that name: rename it to a word of its own (letters, digits, _ . -)."
+            )
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise MelismaError(f"The sample sheet {path} has two columns named {twice!r}.")
     return _checked_sheet(path, names, rows[1:])
+
+
+def _rows(text: str) -> list[tuple[int, list[str]]]:
+    """Line numbers and fields; separated by tabs, commas or semicolons; quotes are read."""
+    header = text.split("\n", 1)[0]
+    separator = max("\t,;", key=header.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    rows: list[tuple[int, list[str]]] = []
+    number = 1
+    for fields in reader:
+        stripped = [field.strip() for field in fields]
+        if any(stripped) and not stripped[0].startswith("#"):
+            rows.append((number, stripped))
+        number = reader.line_num + 1
+    return rows
 
 
 def _checked_sheet(path: Path, names: list[str], rows: list[tuple[int, list[str]]]) -> pl.DataFrame:
@@ -79,7 +98,14 @@ def _checked_sheet(path: Path, names: list[str], rows: list[tuple[int, list[str]
         file = path.parent / fields[names.index("path")]
         if not file.is_file():
             raise MelismaError(f"{path} line {number}: sample {sample!r} has no file at {file}.")
-        files.append(str(file.resolve()))
+        resolved = str(file.resolve())
+        if resolved in files:
+            other = rows[files.index(resolved)][0]
+            raise MelismaError(
+                f"{path}: lines {other} and {number} name the same file, {file}: give each sample "
+                "its own."
+            )
+        files.append(resolved)
     columns: dict[str, Sequence[Any]] = {}
     for i, name in enumerate(names):
         words = [fields[i] for _, fields in rows]
@@ -87,6 +113,11 @@ def _checked_sheet(path: Path, names: list[str], rows: list[tuple[int, list[str]
     return pl.DataFrame(columns)
 
 
+# Names of the store's own variables.
+RESERVED_NAMES = (
+    "site", "contig", "position", "strand", "mark", "context", "methylated", "coverage", "beta",
+    "probe",
+)  # fmt: skip
 _WORD_COLUMNS = ("sample", "format", "individual", "sex")
 _MISSING = ("", "NA", "NaN", "nan")
 

@@ -396,11 +396,13 @@ class Writer:
 
 def part_folder(path: Path) -> Path:
     """Where the unfinished work for `path` lies: `<path>.part`, beside it."""
-    return path.with_name(path.name + ".part")
+    whole = path if path.name not in ("", "..") else path.resolve()
+    return whole.with_name(whole.name + ".part")
 
 
 def replace_folder(new: Path, final: Path) -> None:
     """Move a finished folder to its final path; an older one there is removed after the move."""
+    final = final if final.name not in ("", "..") else final.resolve()
     old = final.with_name(final.name + ".old")
     if old.exists():
         shutil.rmtree(old)

@@ -4,7 +4,7 @@ A caller installs a `Reporter` for a block of code with `reporting`; library fun
 `stage` and advance it, or leave a `note`. Without a reporter nothing happens.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
@@ -32,7 +32,7 @@ _installed: list[Reporter] = []
 
 
 @contextmanager
-def reporting(reporter: Reporter) -> Iterator[None]:
+def reporting(reporter: Reporter) -> Generator[None]:
     """Send every stage and note of this block to `reporter`."""
     _installed.append(reporter)
     try:

@@ -152,9 +152,10 @@ def _is_complete(out: Path, inputs: str, *, overwrite: bool) -> bool:
         return False
     try:
         made_from = open_methylome(out).attrs.get("ingest", {}).get("inputs")
-    except MelismaError as error:
+    except MelismaError:
         raise MelismaError(
-            f"{out} is there and cannot be replaced: {error} Name another store, or remove it."
+            f"{out} is there and is no store that this melisma made: name another store, or remove "
+            "it."
         ) from None
     if overwrite:
         return False

@@ -16,7 +16,7 @@ def regions(
     q: Level = 0.05,
     relabellings: Annotated[
         int | None,
-        typer.Option(min=1, help="Relabelled data sets; default 999, 10 on whole genomes."),
+        typer.Option(min=10, help="Relabelled data sets; default 999, 10 on whole genomes."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the relabellings' choice.")] = 1,
     out: Output = None,
@@ -30,7 +30,7 @@ def regions(
     """
     from melisma.cli._tables import check_output, write_table
     from melisma.cli._terminal import show_table, terminal
-    from melisma.cli.sites import show_notes
+    from melisma.cli.sites import SHOWN, show_notes, show_rest
     from melisma.differential import find_regions
     from melisma.study import open_with_design
 
@@ -41,12 +41,11 @@ def regions(
             methylome, design, contrast, mark=mark, q=q, relabellings=relabellings, seed=seed
         )
     called = result.significant()
-    null = sum(result.called_by_relabelling) / max(len(result.called_by_relabelling), 1)
+    calls = sorted(result.called_by_relabelling)
     show_table(
         f"{result.comparison.contrast.name}: {len(called):,} of {len(result.table):,} candidate "
-        f"regions at q < {q:g} ({result.relabellings} relabellings of {result.distinct:,}; "
-        f"{null:.2f} calls a relabelling at the same cut)",
-        ("region", "sites", "delta_beta", "95% interval", "p", "q", "p_family"),
+        f"regions at q < {q:g} ({result.relabellings} relabellings of {result.distinct:,})",
+        ("region (0-based)", "sites", "delta_beta", "95% interval", "p", "q", "p_family"),
         [
             (
                 row["region"],
@@ -57,9 +56,19 @@ def regions(
                 f"{row['q']:.2g}",
                 "–" if row["p_family"] is None else f"{row['p_family']:.2g}",
             )
-            for row in called.head(10).iter_rows(named=True)
+            for row in called.head(SHOWN).iter_rows(named=True)
         ],
     )
     show_notes((*result.comparison.notes, *result.engine.notes))
+    if len(called):
+        typer.echo(
+            "At the same cut relabelled data call a median of "
+            f"{calls[len(calls) // 2]} regions and at most {calls[-1]}."
+        )
+    elif len(result.table):
+        typer.echo(f"The smallest q is {result.table['q'].min():.2g}.")
+    show_rest(len(called), out)
     if out is not None:
-        write_table(out, called if out.suffix == ".bed" else result.table)
+        written = called if out.suffix == ".bed" else result.table
+        write_table(out, written)
+        typer.echo(f"Written: {out}, {len(written):,} regions.")

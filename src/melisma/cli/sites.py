@@ -1,5 +1,9 @@
 """`melisma sites`: which sites' marks follow a contrast."""
 
+from pathlib import Path
+
+import typer
+
 from melisma.cli._options import Block, Contrast, Formula, Level, MarkOption, Output, Store
 
 
@@ -32,9 +36,8 @@ def sites(
     comparison = result.comparison
     show_table(
         f"{comparison.contrast.name}: {len(called):,} of {result.tested:,} tested sites at "
-        f"q < {q:g} (lambda {result.inflation:.2f}; {result.untestable:,} not testable; "
-        f"{comparison.n_units} {comparison.unit})",
-        ("site", "strand", "delta_beta", "95% interval", "p", "q", "samples"),
+        f"q < {q:g} (lambda {result.inflation:.2f}; {comparison.n_units} {comparison.unit})",
+        ("site (0-based)", "strand", "delta_beta", "95% interval", "p", "q", "samples"),
         [
             (
                 f"{row['contig']}:{row['position']}",
@@ -45,17 +48,31 @@ def sites(
                 f"{row['q']:.2g}",
                 row["n_used"],
             )
-            for row in called.head(10).iter_rows(named=True)
+            for row in called.head(SHOWN).iter_rows(named=True)
         ],
     )
+    left_out = [f"{n:,} {why}" for why, n in result.reasons.items() if n]
+    if left_out:
+        typer.echo(f"Not testable: {result.untestable:,} ({', '.join(left_out)}).")
+    if not len(called) and result.tested:
+        typer.echo(f"The smallest q is {result.table['q'].min():.2g}.")
     show_notes(result.notes)
+    show_rest(len(called), out)
     if out is not None:
         write_table(out, result.table)
+        typer.echo(f"Written: {out}, {len(result.table):,} sites.")
+
+
+SHOWN = 10
+
+
+def show_rest(called: int, out: Path | None) -> None:
+    """Say how many rows the terminal did not show."""
+    if called > SHOWN and out is None:
+        typer.echo(f"{called - SHOWN:,} more are not shown: --out writes all.")
 
 
 def show_notes(notes: tuple[str, ...]) -> None:
     """Print what a reader of the result must know, a line each."""
-    import typer
-
     for note in notes:
         typer.echo(note)

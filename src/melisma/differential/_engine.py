@@ -139,6 +139,21 @@ class Engine:
         )  # fmt: skip
 
 
+UNTESTABLE = (
+    f"fewer than {MIN_MINOR_READS} reads of the rarer state",
+    "too few samples with reads",
+    "a score too skewed",
+)
+
+
+def untestable(fit: SiteFit) -> tuple[int, int, int]:
+    """How many sites cannot be tested for each reason of `UNTESTABLE`, the first that applies."""
+    rare = fit.minor < MIN_MINOR_READS
+    few = ~rare & ((fit.information <= 0) | (fit.df < 1))
+    skewed = ~rare & ~few & (np.abs(fit.skewness) > MAX_SKEWNESS)
+    return int(rare.sum()), int(few.sum()), int(skewed.sum())
+
+
 def can_test(fit: SiteFit) -> npt.NDArray[np.bool_]:
     """Sites with enough minor reads, a residual degree of freedom and a score not too skewed."""
     enough = (fit.minor >= MIN_MINOR_READS) & (fit.information > 0) & (fit.df >= 1)

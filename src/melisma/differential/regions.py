@@ -28,6 +28,7 @@ _MASK_ROUNDS = 2
 # million, 10 at 5 million and above.
 _WORK = 5e7
 _MOST_RELABELLINGS = 999
+_READ_SITES = 1 << 18
 _FEWEST_RELABELLINGS = 10
 
 
@@ -246,10 +247,18 @@ def _region_effects(
     """
     units = engine.comparison.n_units
     methylated, coverage = np.zeros((len(start), units)), np.zeros((len(start), units))
-    for k, (a, b) in enumerate(zip(start, end, strict=True)):
-        part = methylome.isel(site=slice(int(a), int(b)))
-        counts = engine.pool(part["methylated"].values, part["coverage"].values)
-        methylated[k], coverage[k] = _aligned(*counts, engine.comparison.side)
+    k = 0
+    while k < len(start):
+        # Neighbouring regions are read together: a store is read by whole chunks.
+        base = int(start[k])
+        last = max(int(np.searchsorted(end, base + _READ_SITES, side="right")), k + 1)
+        part = methylome.isel(site=slice(base, int(end[last - 1])))
+        marked, reads = part["methylated"].values, part["coverage"].values
+        for region in range(k, last):
+            inside = slice(int(start[region]) - base, int(end[region]) - base)
+            counts = engine.pool(marked[inside], reads[inside])
+            methylated[region], coverage[region] = _aligned(*counts, engine.comparison.side)
+        k = last
     effects = engine.effects(methylated, coverage)
     with np.errstate(divide="ignore", invalid="ignore"):
         dispersion = np.where(effects.df >= 1, effects.residual / effects.df, np.nan)

@@ -11,7 +11,7 @@ from scipy.special import chdtri, stdtr, stdtrit
 from melisma import progress
 from melisma.design import Comparison, Design, compare, make_contrasts
 from melisma.differential._effects import Effects
-from melisma.differential._engine import Engine, build_engine, can_test
+from melisma.differential._engine import UNTESTABLE, Engine, build_engine, can_test, untestable
 from melisma.differential._kernels import Floats
 from melisma.errors import MelismaError
 from melisma.methylome import CONTEXTS, Block, blocks, single_mark
@@ -28,7 +28,8 @@ class SiteTests:
     `table` has a row a site: contig, position, strand, mark, context, delta_beta, ci_low,
     ci_high, statistic (t), df, p, q, n_used. Sites that cannot be tested have null statistic, p
     and q. `inflation` is the genomic-control lambda, the median chi-square over its expectation;
-    `notes` says what a reader of the result must know.
+    `reasons` counts why sites could not be tested; `notes` says what a reader of the result must
+    know.
     """
 
     table: pl.DataFrame
@@ -37,6 +38,7 @@ class SiteTests:
     tested: int
     untestable: int
     inflation: float
+    reasons: dict[str, int]
     notes: tuple[str, ...]
 
     def significant(self, q: float = 0.05) -> pl.DataFrame:
@@ -128,6 +130,7 @@ def _test_block(engine: Engine, block: Block) -> dict[str, Any]:
         "df": df + unknown,
         "p": two_sided(t, df),
         "n_used": fit.used,
+        "untestable": np.array([untestable(fit)]),
     }
 
 
@@ -155,7 +158,7 @@ def mover_interval(effects: Effects, dispersion: Floats, df: Floats) -> tuple[Fl
     """
     delta = effects.delta
     quantile = stdtrit(np.clip(df, 1.0, 1e10), 0.5 + CONFIDENCE / 2)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         half = quantile * np.sqrt(dispersion * effects.variance)
         high_low, high_high = _wilson(effects.high, effects.reads_high / dispersion, quantile)
         low_low, low_high = _wilson(effects.low, effects.reads_low / dispersion, quantile)
@@ -221,6 +224,7 @@ def _results(methylome: xr.Dataset, engine: Engine, columns: dict[str, Any]) -> 
         tested=tested,
         untestable=len(table) - tested,
         inflation=inflation(columns["p"]),
+        reasons=dict(zip(UNTESTABLE, map(int, columns["untestable"].sum(axis=0)), strict=True)),
         notes=(
             *engine.comparison.notes,
             *engine.notes,

@@ -102,7 +102,7 @@ def identity(study: Study, page: Page) -> str:
     clash = [[str(s) for s in c.get("samples", [])] for c in contradictions]
     distance, pairs = study.table("identity_distance"), study.table("identity_pairs")
     drawn = []
-    if distance is not None and distance.height > 1:
+    if distance is not None and distance.height > 1 and record.get("resolved"):
         heat = _figures_quality.identity(distance, study.people, clash)
         far = heat.data[0]["zmax"]
         note = _scale("0, alike", f"{far:.2f}, unlike", "close")
@@ -117,7 +117,8 @@ def identity(study: Study, page: Page) -> str:
         strip = _figures_quality.pair_distances(pairs, clash)
         plot = page.plot("pairs", strip)
         side = figure("How clearly pairs stand apart", plot) + side
-    parts.append(f'<div class="pair">{"".join(drawn)}<div>{side}</div></div>')
+    if drawn or side:
+        parts.append(f'<div class="pair">{"".join(drawn)}<div>{side}</div></div>')
     return "".join(parts)
 
 

@@ -21,6 +21,9 @@ _TOP_NOTHING = 2
 _TOP_SITES = 4
 _BRIEF_ROWS = 8
 
+# Fewer relabellings than this say nothing of lambda's spread.
+_FEW_RELABELLINGS = 10
+
 
 def grouping(study: Study, contrast: Contrast) -> Groups | None:
     """The samples divided by the contrast's column, None where the sheet has no such column."""
@@ -279,7 +282,9 @@ def _inflation(record: dict[str, Any]) -> str:
     inflation = record.get("lambda")
     words = "λ not estimated" if inflation is None else f"λ = {inflation:.2f}"
     moved = [v for v in record.get("relabelled_lambda") or [] if v is not None]
-    if moved:
+    if 0 < len(moved) < _FEW_RELABELLINGS:
+        words += f"; {len(moved)} relabellings are too few to judge it by"
+    elif moved:
         words += f"; relabelled {min(moved):.2f} to {max(moved):.2f}"
     return words
 

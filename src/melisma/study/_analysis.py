@@ -4,6 +4,7 @@ import math
 import re
 from typing import Any
 
+import numpy as np
 import polars as pl
 import xarray as xr
 
@@ -104,6 +105,7 @@ def _sites_summary(sites: SiteTests, q: float) -> dict[str, Any]:
     return {
         "tested": sites.tested,
         "untestable": sites.untestable,
+        "untestable_reasons": sites.reasons,
         "significant": len(called),
         "higher": int((called["delta_beta"] > 0).sum()),
         "lower": int((called["delta_beta"] < 0).sum()),
@@ -135,6 +137,7 @@ def _regions_summary(regions: RegionTests | str) -> dict[str, Any]:
         "distinct": regions.distinct,
         "null_regions_per_relabelling": regions.null_regions,
         "called_per_relabelling": _mean(regions.called_by_relabelling),
+        "median_called_per_relabelling": _number(np.median(regions.called_by_relabelling or [0])),
         "seed": regions.seed,
         "notes": [],
     }

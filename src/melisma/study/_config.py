@@ -42,6 +42,11 @@ class DesignSection(_Section):
     contrasts: tuple[str, ...] = Field(min_length=1)
     block: str | None = None
 
+    @field_validator("contrasts", mode="before")
+    @classmethod
+    def _one_contrast(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
 
 class SitesSection(_Section):
     """`[sites]`: the false discovery rate at which sites are called."""
@@ -97,7 +102,7 @@ def read_study(path: Path | str) -> StudyConfig:
     """
     path = Path(path)
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise MelismaError(f"There is no study file at {path}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:

@@ -1,5 +1,6 @@
 """A run's folder: work in `<out>.part`, steps that are skipped when nothing changed, run.json."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -7,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import polars as pl
 
@@ -29,13 +30,15 @@ class RunFolder:
     nothing and the finished folder stays whole until the new one replaces it.
     """
 
-    def __init__(self, final: Path) -> None:
+    def __init__(self, final: Path, study: Mapping[str, Any]) -> None:
         self.final = final
         self.path = part_folder(final)
+        _refuse_other_study(final, study)
         if final.exists() and not (final / RECORD).exists() and any(final.iterdir()):
             raise MelismaError(
                 f"{final} holds files that are not from a run: choose another folder, or empty it."
             )
+        self._locked = _lock(self.path.with_name(self.path.name + ".lock"), final)
         if not self.path.exists():
             if (final / RECORD).exists():
                 shutil.copytree(final, self.path, copy_function=_link)
@@ -102,19 +105,50 @@ class RunFolder:
         return self._steps
 
     def remove_stale(self, keep: set[str]) -> None:
-        """Remove tables of designs and contrasts that the study no longer asks for."""
-        for table in (self.path / "tables").iterdir():
-            if table.name not in keep:
-                table.unlink()
+        """Remove the run's own tables of contrasts that the study no longer asks for."""
+        for stem, step in self._before.get("steps", {}).items():
+            for kind in step["result"].get("tables", ()):
+                if f"{stem}.{kind}" not in keep:
+                    (self.path / "tables" / f"{stem}.{kind}").unlink(missing_ok=True)
 
     def finish(self) -> Path:
         """Move the work to its final path."""
         replace_folder(self.path, self.final)
+        self._release()
         return self.final
 
     def discard(self) -> None:
         """Remove the work, as bad input asks."""
         shutil.rmtree(self.path, ignore_errors=True)
+        self._release()
+
+    def _release(self) -> None:
+        Path(self._locked.name).unlink(missing_ok=True)
+        self._locked.close()
+
+
+def _refuse_other_study(final: Path, study: Mapping[str, Any]) -> None:
+    """A folder that holds another study's results is not overwritten."""
+    record = final / RECORD
+    if record.exists():
+        other = json.loads(record.read_text()).get("study", study)
+        if dict(other) != dict(study):
+            raise MelismaError(
+                f"{final} holds the run of another study, {other['title']!r} on "
+                f"{other['samples']}: name another folder with --out, or remove it."
+            )
+
+
+def _lock(path: Path, final: Path) -> IO[str]:
+    """Keep other runs away from the same folder; the lock goes with the process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise MelismaError(f"Another run is writing {final}: wait for it to end.") from None
+    return file
 
 
 def _link(source: str, target: str) -> None:

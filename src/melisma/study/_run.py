@@ -66,12 +66,17 @@ def run_study(
     sheet = read_sheet(config.input.samples)
     _check_designs(config, sheet)
     final = Path(out or config.output.folder or "melisma-out")
-    folder = RunFolder(final)
+    folder = RunFolder(final, _study(config))
     try:
         return _run(config, sheet, folder, tuple(notices))
     except MelismaError:
         folder.discard()
         raise
+
+
+def _study(config: StudyConfig) -> dict[str, str]:
+    """What tells one study from another: its title and its sample sheet."""
+    return {"title": config.title, "samples": str(config.input.samples)}
 
 
 def _check_designs(config: StudyConfig, sheet: pl.DataFrame) -> None:
@@ -150,6 +155,14 @@ def _inputs(config: StudyConfig, sheet: pl.DataFrame, folder: RunFolder) -> list
                 raise MelismaError(f"There is no file at {file}.")
             records.append(file_record(file.resolve(), earlier))
             advance(1)
+    seen: dict[str, str] = {}
+    for record in records:
+        if record["sha256"] in seen:
+            raise MelismaError(
+                f"{seen[record['sha256']]} and {record['path']} are the same, byte for byte: one "
+                "of the samples is a copy; correct the sample sheet."
+            )
+        seen[record["sha256"]] = record["path"]
     return records
 
 
@@ -225,6 +238,7 @@ def _record(
     genome = methylome.attrs.get("genome")
     return {
         "title": config.title,
+        "study": _study(config),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "melisma": __version__,
         "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
