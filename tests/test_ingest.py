@@ -327,7 +327,7 @@ def test_a_folder_that_is_no_store_is_never_replaced(tmp_path):
     (tmp_path / "mine").mkdir()
     put(tmp_path / "mine" / "thesis.txt", "years of work")
     for overwrite in (False, True):
-        with pytest.raises(MelismaError, match=r"mine is there and cannot be replaced"):
+        with pytest.raises(MelismaError, match="mine is there and is no store"):
             ingest(sheet_of([file]), tmp_path / "mine", overwrite=overwrite)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
 

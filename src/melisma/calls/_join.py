@@ -10,7 +10,7 @@ import numpy.typing as npt
 from melisma.calls._kernels import join_samples
 from melisma.calls._records import unpack_key
 from melisma.calls._sample import SampleCalls
-from melisma.calls._spool import CALL_BYTES
+from melisma.calls._spool import CALL_BYTES, Calls
 from melisma.errors import MelismaError
 from melisma.genome import Genome, contexts
 from melisma.methylome import (
@@ -172,14 +172,9 @@ class _Buffers:
         """Read on in the samples whose buffer is used up; returns the calls read."""
         wanted = np.flatnonzero((self._head == self._filled) & (self._read < self._total))
         for s in wanted.tolist():
-            start = int(self._read[s])
-            calls = self._samples[s].load(self._contig, start, start + self._key.shape[1])
-            got = len(calls.key)
-            self._key[s, :got] = calls.key
-            self._methylated[s, :got] = calls.methylated
-            self._coverage[s, :got] = calls.coverage
-            if calls.context.size:
-                self._context[s, :got] = calls.context
+            context = self._context[s] if self._samples[s].context else self._context[s, :0]
+            buffers = Calls(self._key[s], self._methylated[s], self._coverage[s], context)
+            got = self._samples[s].load_into(self._contig, int(self._read[s]), buffers)
             self._read[s] += got
             self._head[s], self._filled[s] = 0, got
         return int(self._filled[wanted].sum())

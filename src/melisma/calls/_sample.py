@@ -17,7 +17,7 @@ from melisma.calls._reader import Batch, Run, lines_of_site, read_batches
 from melisma.calls._records import ContigCalls, site_key, unpack_key
 from melisma.calls._reference import ReferenceCheck
 from melisma.calls._source import BLOCK_BYTES
-from melisma.calls._spool import Calls, Spool, load
+from melisma.calls._spool import Calls, Spool, load, load_into
 from melisma.errors import MelismaError
 from melisma.genome import Genome
 from melisma.methylome import MARKS
@@ -59,11 +59,13 @@ class SampleCalls(NamedTuple):
     strands: str
     context: bool
 
-    def load(self, contig: str, start: int, stop: int) -> Calls:
-        """Calls start:stop of a contig, as far as there are."""
+    def load_into(self, contig: str, start: int, buffers: Calls) -> int:
+        """Fill the buffers with a contig's calls from `start` on; returns how many there were."""
         first, last = self.contigs.get(contig, (0, 0))
-        start, stop = min(first + start, last), min(first + stop, last)
-        return load(Path(self.folder), start, stop, context=self.context)
+        count = min(len(buffers.key), last - first - start)
+        if count > 0:
+            load_into(Path(self.folder), first + start, buffers.take(slice(0, count)))
+        return max(count, 0)
 
 
 def fingerprint(source: Source, options: Options) -> dict[str, Any]:

@@ -67,3 +67,21 @@ def load(folder: Path, start: int, stop: int, *, context: bool) -> Calls:
         for name, dtype in ARRAYS.items()
     }
     return Calls(**arrays)
+
+
+def load_into(folder: Path, start: int, buffers: Calls) -> None:
+    """Fill the buffers, (calls,) each, with a spool's calls from `start` on; no copy is made.
+
+    A context buffer of length 0 is left out. The calls must be there.
+    """
+    for name, buffer in zip(Calls._fields, buffers, strict=True):
+        if not buffer.size:
+            continue
+        with (folder / f"{name}.bin").open("rb", 0) as file:
+            file.seek(start * buffer.itemsize)
+            left = buffer.data.cast("B")
+            while left:
+                got = file.readinto(left)
+                if not got:
+                    raise EOFError(f"{file.name} is shorter than it was written.")
+                left = left[got:]
