@@ -204,10 +204,12 @@ def test_sheets_are_checked(tmp_path):
     file = put(tmp_path / "a.cov", GOOD)
     twice = pl.DataFrame({"sample": ["s", "s"], "path": [str(file)] * 2})
     assert "'s' is in the sample sheet twice" in refused(tmp_path, sheet=twice)
-    lines = put(tmp_path / "sheet.tsv", "sample\tpath\ns\ta.cov\nt\ta.cov\ns\ta.cov\n")
+    for name in "bc":
+        put(tmp_path / f"{name}.cov", GOOD)
+    lines = put(tmp_path / "sheet.tsv", "sample\tpath\ns\ta.cov\nt\tb.cov\ns\tc.cov\n")
     assert re.search("line.* 2 .*4", refused(tmp_path, sheet=lines))
-    unknown = put(tmp_path / "sheet.tsv", "sample\tpath\ns\tb.cov\n")
-    assert "b.cov" in refused(tmp_path, sheet=unknown)
+    unknown = put(tmp_path / "sheet.tsv", "sample\tpath\ns\tnone.cov\n")
+    assert "none.cov" in refused(tmp_path, sheet=unknown)
 
 
 def test_an_output_without_a_folder(tmp_path):
