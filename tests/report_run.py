@@ -75,7 +75,7 @@ def _contrast(slug: str, column: str, levels: list[str], regions: dict[str, Any]
         "regions": regions,
         "calibration": {
             "lambda": 1.23,
-            "relabelled_lambda": [0.8, 1.1],
+            "relabelled_lambda": [0.8, 0.9, 0.95, 1.0, 1.0, 1.0, 1.02, 1.03, 1.05, 1.1],
             "relabelled_site_calls": [0, 0, 1],
             "relabelled_region_calls": None if "refused" in regions else [0, 0, 2],
         },

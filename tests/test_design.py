@@ -144,7 +144,7 @@ def test_an_exposure_inside_blocks_is_compared_within_them():
     found = comparison("~ cell + disease", "cell[b] - cell[a]", block="donor")
     # Six samples, three donors and one exposure; disease is inside the donors' span.
     assert (found.unit, found.df_residual) == ("samples within blocks", 2)
-    assert found.exchange.tolist() == [0, 0, 1, 1, 2, 2]
+    assert found.exchange.tolist() == [0, 0, 2, 2, 4, 4]
 
 
 def test_a_block_of_one_level_compares_nothing_and_is_said():

@@ -61,6 +61,12 @@ def test_levels_that_are_not_compared_stay_where_they_are():
         assert moved[6:] == pytest.approx(residual_exposure(found)[6:])
 
 
+def test_a_third_level_inside_blocks_stays_too():
+    found = comparison("abcabcabcabc", "pppqqqrrrsss")
+    # Each block's a and b may change places, its c may not: 2^4 / 2.
+    assert count_distinct(found) == 8
+
+
 def search(score, position, **options):
     score = np.asarray(score, dtype=np.float32)
     n = len(score)

@@ -405,3 +405,10 @@ def test_a_notice_is_set_and_escaped() -> None:
         '<a href="https://a.org/x">link</a> &lt;script&gt;</p>'
         "<ul><li>one more</li><li>two</li></ul>"
     )
+
+
+def test_few_relabellings_do_not_judge_lambda() -> None:
+    from melisma.report._sections import _inflation
+
+    words = _inflation({"lambda": 2.68, "relabelled_lambda": [1.11, 1.22]})
+    assert words == "λ = 2.68; 2 relabellings are too few to judge it by"

@@ -161,10 +161,9 @@ def _comparison(
             "between samples. Add samples."
         )
     side = _sides(design, contrast, np.zeros(n, dtype=np.int64) if block is None else block, pool)
-    if block is not None:
-        exchange = block
-    else:
-        exchange = np.zeros(n, dtype=np.int64) if side is None else (side == 0).astype(np.int64)
+    exchange = np.zeros(n, dtype=np.int64) if block is None else block
+    if side is not None:
+        exchange = 2 * exchange + (side == 0)
     names = design.samples if unit != "blocks" else tuple(dict.fromkeys(design.block or ()))
     return Comparison(
         contrast=contrast,

@@ -155,7 +155,8 @@ def parse(text_array, start, end, kinds_array, settings, codes_array, slots, out
     text_array : uint8, with at least `_words.PADDING` newlines after `end`
     kinds_array : int64 (columns,)
     settings : int64: base, width (-1: no end), rule, spaces_from, level's scale, mark, wanted mark
-    codes_array : int64: how many codes, then for each its bytes as a word, length and mark
+    codes_array : int64: the mark of each one-byte code (256,), -1 where it is none; how many
+        codes there are, then for each its bytes as a word, its length and its mark
     slots : int64 (SCRATCH,); it belongs to the caller because its address is used
     out : (key int64, methylated uint32, coverage uint32, context int8, offset int64, run_row
         int64, run_start int64, run_end int64); context, offset of length 0 are left out.

@@ -53,7 +53,11 @@ def _code_table() -> Ints:
         for word in dict.fromkeys((mark.code, mark.chebi, mark.name))
         if word and " " not in word
     ]
-    return np.array([len(table), *chain.from_iterable(table)], dtype=np.int64)
+    one_byte = np.full(256, -1)
+    for word, length, index in table:
+        if length == 1:
+            one_byte[word] = index
+    return np.array([*one_byte, len(table), *chain.from_iterable(table)], dtype=np.int64)
 
 
 _CODES = _code_table()

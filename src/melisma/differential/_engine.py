@@ -33,7 +33,7 @@ from melisma.methylome import Block, blocks, chunk_sites
 # STATISTICS: with fewer minor reads over all samples a site is not testable.
 MIN_MINOR_READS = 5
 # A score more skewed than this has tails that a t distribution does not: unequal groups or
-# coverage at extreme levels. By Edgeworth's expansion its p at .001 is too small by 1.6.
+# coverage at extreme levels. By Edgeworth's expansion p at .001 is too small by about 2.
 MAX_SKEWNESS = 0.5
 # Dispersion and prior are learned from about this many counts, taken evenly along the genome.
 _LEARNING_COUNTS = 16_000_000
