@@ -28,6 +28,8 @@ def plain_rows(form, text):
     skip_header = form.header is not None
     for line in text.split("\n"):
         line = line.removesuffix("\r")
+        if form.spaces_from == 0:
+            line = line.lstrip(" \t")
         if not line.strip(" \t") or line.startswith(("#", "track ", "track\t", "browser ")):
             continue
         if skip_header:

@@ -128,15 +128,18 @@ def _level_otherwise(text, i, end):
 def _level(text, i, end):
     """The level text[i:end] in units of 1e-8, and a fault; decimals after the eighth are cut."""
     length = end - i
-    point = min(first_of(text, i, _DOT), length)
+    if 0 < length <= 3:
+        value = digits(text, i, length)
+        if value >= 0:
+            return value * _LEVEL_UNITS, Fault.NONE
+    point = first_of(text, i, _DOT)
     places = length - point - 1
-    # Without a branch on how long it is, which differs from row to row.
-    known = min(max(places, 1), 8)
-    whole = digits(text, i, max(point, 1))
-    part, tail = decimals(text, i + point + 1, known), decimals(text, end - known, known)
-    part, tail = (part, tail) if places > 0 else (np.int64(0), np.int64(0))
-    if (0 < point) & (point < 4) & (places <= 16) & (whole >= 0) & (part >= 0) & (tail >= 0):
-        return whole * _LEVEL_UNITS + part, Fault.NONE
+    if 0 < point < 4 and places > 0:
+        known = min(places, 8)
+        whole, part = digits(text, i, point), decimals(text, i + point + 1, known)
+        # The last decimals must be digits too; of up to 16, these and the first are all.
+        if whole >= 0 and part >= 0 and decimals(text, end - known, known) >= 0 and places <= 16:
+            return whole * _LEVEL_UNITS + part, Fault.NONE
     return _level_otherwise(text, i, end)
 
 
@@ -177,19 +180,12 @@ def _context(text, i, end):
 @njit(cache=True, nogil=True, forceinline=True)
 def _mark(text, i, end, codes):
     """Index of the mark whose code stands at text[i:end], up to a comma, or -1."""
-    if end == i + 1:
-        return integer_at(codes, byte_at(text, i))
-    return _longer_mark(text, i, end, codes)
-
-
-@njit(cache=True, nogil=True)
-def _longer_mark(text, i, end, codes):
-    for k in range(256, 256 + 3 * integer_at(codes, 256), 3):
-        length = integer_at(codes, k + 2)
+    for k in range(integer_at(codes, 0)):
+        length = integer_at(codes, 3 * k + 2)
         stop = i + length
         whole = stop == end or (stop < end and byte_at(text, stop) == _COMMA)
-        if whole and is_word(text, i, np.uint64(integer_at(codes, k + 1)), length):
-            return integer_at(codes, k + 3)
+        if whole and is_word(text, i, np.uint64(integer_at(codes, 3 * k + 1)), length):
+            return integer_at(codes, 3 * k + 3)
     return -1
 
 

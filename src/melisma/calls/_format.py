@@ -85,5 +85,7 @@ class Format(NamedTuple):
 
     @property
     def kinds(self) -> npt.NDArray[np.int64]:
-        """The columns' kinds, (columns,), for the parser."""
-        return np.array([column.kind for column in self.columns or ()], dtype=np.int64)
+        """The columns' kinds, then the numbers of those that are read, for the parser."""
+        kinds = [column.kind for column in self.columns or ()]
+        read = [number for number, kind in enumerate(kinds) if kind != Kind.SKIP]
+        return np.array([*kinds, *read], dtype=np.int64)

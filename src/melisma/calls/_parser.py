@@ -90,21 +90,18 @@ def _after_heading(text, i, spaces_from):
 def _read(text, i, end, kind, slot, codes):
     if kind == Kind.CONTIG:
         return note_contig(text, i, end, slot)
-    if kind == Kind.SKIP:
-        return Fault.NONE
     return read_field(text, i, end, kind, slot, codes)
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _plain_row(text, kinds, n_columns, ends, slot, codes):
+def _plain_row(text, kinds, n_columns, n_read, ends, slot, codes):
     """Read a row of which the fields' ends are known: the column reached, a fault."""
-    for column in range(n_columns):
-        kind = integer_at(kinds, column)
-        if kind != Kind.SKIP:
-            i, end = integer_at(ends, column - 1) + 1, integer_at(ends, column)
-            fault = _read(text, i, end, kind, slot, codes)
-            if fault != Fault.NONE:
-                return column, fault
+    for k in range(n_columns, n_columns + n_read):
+        column = integer_at(kinds, k)
+        i, end = integer_at(ends, column - 1) + 1, integer_at(ends, column)
+        fault = _read(text, i, end, integer_at(kinds, column), slot, codes)
+        if fault != Fault.NONE:
+            return column, fault
     return n_columns - 1, Fault.NONE
 
 
@@ -116,7 +113,9 @@ def _odd_row(text, i, kinds, n_columns, spaces_from, slot, codes):
         while column >= spaces_from and byte_at(text, i) in (TAB, SPACE):
             i += 1
         end = separator_after(text, i)
-        fault = _read(text, i, end, integer_at(kinds, column), slot, codes)
+        kind, fault = integer_at(kinds, column), Fault.NONE
+        if kind != Kind.SKIP:
+            fault = _read(text, i, end, kind, slot, codes)
         if fault == Fault.NONE and column >= spaces_from and end == i:
             fault = Fault.TOO_FEW
         if fault != Fault.NONE:
@@ -135,7 +134,7 @@ def _odd_row(text, i, kinds, n_columns, spaces_from, slot, codes):
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _row(text, i, kinds, n_columns, spaces_from, slot, codes):
+def _row(text, i, kinds, n_columns, n_read, spaces_from, slot, codes):
     """Read the row at i into its slots: where the next begins, the column reached, a fault."""
     ends = slot + 8 * (ROW_SLOTS + 1)
     set_integer(ends, -1, i - 1)
@@ -143,7 +142,7 @@ def _row(text, i, kinds, n_columns, spaces_from, slot, codes):
     count -= byte_at(text, newline - 1) == RETURN
     from_here = integer_at(ends, spaces_from) if spaces_from < n_columns else newline
     if newline >= 0 and count == n_columns and space >= from_here and odd == 0:
-        column, fault = _plain_row(text, kinds, n_columns, ends, slot, codes)
+        column, fault = _plain_row(text, kinds, n_columns, n_read, ends, slot, codes)
         return newline + 1, column, fault
     return _odd_row(text, i, kinds, n_columns, spaces_from, slot, codes)
 
@@ -153,10 +152,10 @@ def parse(text_array, start, end, kinds_array, settings, codes_array, slots, out
     """Parse the whole lines text[start:end]; see `Stat` for what `stats` returns.
 
     text_array : uint8, with at least `_words.PADDING` newlines after `end`
-    kinds_array : int64 (columns,)
-    settings : int64: base, width (-1: no end), rule, spaces_from, level's scale, mark, wanted mark
-    codes_array : int64: the mark of each one-byte code (256,), -1 where it is none; how many
-        codes there are, then for each its bytes as a word, its length and its mark
+    kinds_array : int64: the columns' kinds, then the numbers of the columns that are read
+    settings : int64: base, width (-1: no end), rule, spaces_from, level's scale, mark, wanted
+        mark, columns
+    codes_array : int64: how many codes, then for each its bytes as a word, length and mark
     slots : int64 (SCRATCH,); it belongs to the caller because its address is used
     out : (key int64, methylated uint32, coverage uint32, context int8, offset int64, run_row
         int64, run_start int64, run_end int64); context, offset of length 0 are left out.
@@ -169,7 +168,7 @@ def parse(text_array, start, end, kinds_array, settings, codes_array, slots, out
         out
     )
     text, kinds, codes = text_array.ctypes.data, kinds_array.ctypes.data, codes_array.ctypes.data
-    n_columns, slot = kinds_array.size, slots.ctypes.data
+    n_columns, n_read, slot = settings[7], kinds_array.size - settings[7], slots.ctypes.data
     slots[:] = 0
     slots[Kind.CODE], slots[Kind.CONTEXT] = settings[5], 3
     stats[:] = 0
@@ -183,7 +182,7 @@ def parse(text_array, start, end, kinds_array, settings, codes_array, slots, out
                 i = row
                 continue
         row = i
-        i, column, fault = _row(text, i, kinds, n_columns, spaces_from, slot, codes)
+        i, column, fault = _row(text, i, kinds, n_columns, n_read, spaces_from, slot, codes)
         position = integer_at(slot, Kind.POSITION) - base
         methylated, coverage = np.int64(0), np.int64(0)
         if fault == Fault.NONE:

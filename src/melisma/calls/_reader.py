@@ -53,11 +53,7 @@ def _code_table() -> Ints:
         for word in dict.fromkeys((mark.code, mark.chebi, mark.name))
         if word and " " not in word
     ]
-    one_byte = np.full(256, -1)
-    for word, length, index in table:
-        if length == 1:
-            one_byte[word] = index
-    return np.array([*one_byte, len(table), *chain.from_iterable(table)], dtype=np.int64)
+    return np.array([len(table), *chain.from_iterable(table)], dtype=np.int64)
 
 
 _CODES = _code_table()
@@ -119,6 +115,7 @@ def _settings(form: Format, mark: int | None) -> Ints:
             scale if checks_level else 0,
             mark or 0,
             mark if mark is not None and form.has(Kind.CODE) else -1,
+            len(form.columns or ()),
         ],
         dtype=np.int64,
     )
