@@ -326,3 +326,19 @@ def test_nothing_to_look_at_is_said():
         check_quality(small().isel(site=slice(0, 0)))
     with pytest.raises(MelismaError, match='A sample is named "sample"'):
         check_quality(small().assign_coords(sample=["a", "sample", "c"]))
+
+
+def test_a_sample_of_another_build_is_named() -> None:
+    position = np.arange(40) * 10
+    coverage = np.zeros((40, 3), dtype=np.int64)
+    coverage[:20, :2] = 5
+    coverage[19:, 2] = 5
+    made = dataset(
+        {"contig": np.zeros(40), "position": position},
+        {"methylated": coverage // 2, "coverage": coverage},
+        {"sample": ["a", "b", "odd"]},
+        contigs=["chr1"],
+    )
+    (sentence,) = check_quality(made).strangers
+    # One of the sample's 21 sites is another's too.
+    assert sentence.startswith("odd shares 5% of its 21 sites with any other sample")

@@ -100,7 +100,7 @@ def _sentences(quality: "Quality") -> list[str]:
         for row in quality.samples.iter_rows(named=True)
         if row["outlier"]
     ]
-    words = apart or summary["notes"] or ["No sample stands apart."]
+    words = [*apart, *summary["notes"]] or ["No sample stands apart."]
     identity = quality.identity
     words += [identity.sentence, *([identity.reason] if identity.reason else [])]
     found = identity.contradictions

@@ -25,6 +25,7 @@ class Tally:
         self.reads = np.zeros(n_samples, dtype=np.int64)
         self.methylated = np.zeros(n_samples, dtype=np.int64)
         self.levels = np.zeros(n_samples)
+        self.shared = np.zeros(n_samples, dtype=np.int64)
         self.has_counts = True
         self.places: dict[tuple[int, int], Floats] = {}
 
@@ -34,6 +35,7 @@ class Tally:
         seen = np.isfinite(stretch.level)
         self.sites += len(level)
         self.seen += seen.sum(0)
+        self.shared += (seen & (seen.sum(1) > 1)[:, None]).sum(0)
         self.levels += level.sum(0)
         if stretch.coverage is None or stretch.methylated is None:
             self.has_counts = False
@@ -64,6 +66,23 @@ class Tally:
             where = divmod(key, len(CONTEXTS))
             added = np.stack([values[i] for values in sums])
             self.places[where] = self.places[where] + added if where in self.places else added
+
+
+# A sample shares most of its sites with others of its genome; below this something is off.
+_SHARED_LEAST = 0.1
+
+
+def strangers(tally: Tally, samples: Sequence[str]) -> tuple[str, ...]:
+    """A sentence for each sample whose sites no other sample has: another build or offset."""
+    if len(samples) < 2:
+        return ()
+    share = tally.shared / np.maximum(tally.seen, 1)
+    return tuple(
+        f"{name} shares {part:.0%} of its {seen:,} sites with any other sample: were its calls "
+        "made on another genome build, or with positions counted from another base?"
+        for name, part, seen in zip(samples, share, tally.seen, strict=True)
+        if seen and part < _SHARED_LEAST
+    )
 
 
 def depth_quantile(depth: Integers, share: float) -> Integers:

@@ -13,7 +13,13 @@ from melisma.methylome import sample_sheet, single_mark
 from melisma.progress import stage
 from melisma.quality import _outliers
 from melisma.quality._candidates import GenotypePool
-from melisma.quality._coverage import Tally, coverage_table, level_table, sample_table
+from melisma.quality._coverage import (
+    Tally,
+    coverage_table,
+    level_table,
+    sample_table,
+    strangers,
+)
 from melisma.quality._identity import Identity, identify, person_labels
 from melisma.quality._matrix import (
     SiteSubset,
@@ -43,6 +49,7 @@ class Quality:
     pca_variance : component, share of the variance
     matrix_sites : number of well-covered sites behind the correlation and the components
     identity : which samples come from one person
+    strangers : a sentence for each sample that shares hardly a site with the others
     """
 
     samples: pl.DataFrame = field(repr=False)
@@ -52,6 +59,7 @@ class Quality:
     pca_variance: pl.DataFrame = field(repr=False)
     matrix_sites: int
     identity: Identity
+    strangers: tuple[str, ...] = ()
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """The tables by the name of their file."""
@@ -84,7 +92,7 @@ class Quality:
                 ],
             },
             "outliers": self.samples.filter(pl.col("outlier"))["sample"].to_list(),
-            "notes": [_outliers.TOO_FEW] if few else [],
+            "notes": [*self.strangers, *([_outliers.TOO_FEW] if few else [])],
             "pca_variance": self.pca_variance["share"].to_list(),
             "matrix_sites": self.matrix_sites,
         }
@@ -155,6 +163,7 @@ def check_quality(
         pca_variance=_variance_table(share[:_COMPONENTS_SHOWN]),
         matrix_sites=len(levels),
         identity=identify(pool.select(), samples, _traits(sheet)),
+        strangers=strangers(tally, samples),
     )
 
 
