@@ -89,6 +89,12 @@ for (const select of document.querySelectorAll("[data-colours]")) {
 }
 // Paper is light, and its columns are narrower than the screen's: plots scale as pictures.
 let shownTheme = null;
+function fitPaper(place) {
+  for (const svg of place.querySelectorAll(".main-svg")) {
+    const [width, height] = ["width", "height"].map((side) => svg.getAttribute(side));
+    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  }
+}
 addEventListener("beforeprint", () => {
   printing = true;
   shownTheme = root.dataset.theme;
@@ -96,11 +102,10 @@ addEventListener("beforeprint", () => {
   for (const details of document.querySelectorAll("details")) details.open = true;
   for (const place of plots) {
     near.unobserve(place);
-    draw(place);
+    // A plot that was still being drawn for the screen is fitted once it is done.
+    draw(place).then(() => { if (printing) fitPaper(place); });
     place.style.aspectRatio = `${place.clientWidth} / ${place.clientHeight}`;
-    for (const svg of place.querySelectorAll(".main-svg")) {
-      svg.setAttribute("viewBox", `0 0 ${place.clientWidth} ${place.clientHeight}`);
-    }
+    fitPaper(place);
   }
 });
 addEventListener("afterprint", () => {
