@@ -163,6 +163,17 @@ def test_paper_is_light_and_plots_fit_it(browser: Any, run_folder: Path) -> None
         "`0 0 ${s.getAttribute('width')} ${s.getAttribute('height')}`})",
     )
     assert browser.execute_script("return document.querySelectorAll('.plot').length") > 3
+    # Once everything is drawn, paper is ready when the event returns: nothing is waited for.
+    browser.execute_script("dispatchEvent(new Event('afterprint'))")
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    plots = browser.execute_script(
+        "return [...document.querySelectorAll('.plot')].map((p) => {"
+        "const s = p.querySelector('.main-svg');"
+        "return [s.getAttribute('viewBox'), `0 0 ${s.getAttribute('width')} "
+        "${s.getAttribute('height')}`]})"
+    )
+    assert plots
+    assert all(box == drawn for box, drawn in plots)
     assert browser.execute_script("return document.documentElement.dataset.theme") == "light"
     browser.execute_script("dispatchEvent(new Event('afterprint'))")
     assert browser.execute_script("return document.documentElement.dataset.theme") == "dark"
