@@ -257,3 +257,14 @@ def test_levels_of_a_column_with_a_hyphen():
     sheet = SHEET | {"cell-type": SHEET["cell"]}
     (contrast,) = make_contrasts(make_design(sheet, "~ `cell-type`"), "cell-type[b] - cell-type[a]")
     assert contrast.levels == ("b", "a")
+
+
+def test_units_that_the_blocks_explain_have_no_exposure_at_all():
+    sheet = {
+        "cell": ["a", "b", "a", "b", "a", "b", "b", "b", "a", "a"],
+        "disease": ["x", "x", "x", "x", "y", "y", "y", "y", "x", "x"],
+        "donor": ["1", "1", "2", "2", "3", "3", "4", "4", "5", "5"],
+    }
+    found = comparison("~ cell + disease", "cell[b] - cell[a]", block="donor", sheet=sheet)
+    assert (found.exposure[6:] == 0).all()
+    assert (found.exposure[:6] != 0).all()

@@ -58,7 +58,7 @@ def _open(browser: Any, page: Path, width: int, height: int) -> None:
 def _wait(browser: Any, script: str) -> Any:
     from selenium.webdriver.support.ui import WebDriverWait
 
-    return WebDriverWait(browser, 10).until(lambda b: b.execute_script(f"return {script}"))
+    return WebDriverWait(browser, 60).until(lambda b: b.execute_script(f"return {script}"))
 
 
 def _draw_all(browser: Any) -> None:

@@ -148,6 +148,9 @@ def _comparison(
     left = exposure - reduced @ (reduced.T @ exposure)
     if np.linalg.norm(left) < _TOLERANCE * max(np.linalg.norm(exposure), 1e-300):
         raise MelismaError(_confounded(design, contrast, model, vector, unit))
+    # Units that the reduced model explains have no exposure; rounding would give them some, and
+    # sites where only they are covered would be tested on it.
+    left[np.abs(left) < _TOLERANCE * np.abs(left).max()] = 0.0
     constant = np.ones(n)
     if np.linalg.norm(constant - reduced @ (reduced.T @ constant)) > 1e-6 * np.sqrt(n):
         raise MelismaError(
