@@ -261,6 +261,7 @@ def test_levels_of_a_column_with_a_hyphen():
 
 def test_units_that_the_blocks_explain_have_no_exposure_at_all():
     sheet = {
+        "sample": [f"s{i}" for i in range(10)],
         "cell": ["a", "b", "a", "b", "a", "b", "b", "b", "a", "a"],
         "disease": ["x", "x", "x", "x", "y", "y", "y", "y", "x", "x"],
         "donor": ["1", "1", "2", "2", "3", "3", "4", "4", "5", "5"],
