@@ -176,3 +176,45 @@ def test_atomic_file_leaves_nothing_behind(tmp_path):
         work.write_text("half")
         raise RuntimeError
     assert os.listdir(tmp_path) == []
+
+
+def levels(**changes):
+    sites = {"contig": [-1, -1, -1], "position": [-1, -1, -1], "probe": ["cg01", "cg02", "ch.1"]}
+    beta = np.array([[0.25, np.nan], [1, 0], [0.5, 0.75]], dtype=np.float32)
+    values = {"beta": beta} | changes.pop("values", {})
+    return m.dataset(sites | changes, values, {"sample": ["x", "y"]}, contigs=[])
+
+
+def test_probes_without_a_place_are_kept_by_name(tmp_path):
+    m.write(levels(), tmp_path / "s.zarr")
+    after = m.open_methylome(tmp_path / "s.zarr")
+    assert after["probe"].values.tolist() == ["cg01", "cg02", "ch.1"]
+    assert after["contig"].values.tolist() == [-1, -1, -1]
+    assert after.attrs["contig_offsets"] == [3]
+    np.testing.assert_array_equal(after["beta"].values, levels()["beta"].values)
+    m.validate(after.load())
+    with pytest.raises(MelismaError, match="have no positions.*--manifest"):
+        m.select(after, region="chr1:0-10")
+
+
+def test_probes_with_a_place_are_kept_through_a_selection(tmp_path):
+    sites = {"contig": [0, 0, 1], "position": [3, 8, 2], "probe": ["cg3", "cg1", "cg2"]}
+    beta = np.full((3, 1), 0.5, dtype=np.float32)
+    made = m.dataset(sites, {"beta": beta}, {"sample": ["x"]}, contigs=["chr1", "chr2"])
+    m.write(made, tmp_path / "s.zarr")
+    chosen = m.select(m.open_methylome(tmp_path / "s.zarr"), region="chr1:5-9")
+    assert chosen["probe"].values.tolist() == ["cg1"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"probe": ["cg02", "cg01", "cg03"]}, "'cg01' \\(row 1\\) is repeated or out of order"),
+        ({"probe": ["cg01", "cg01", "cg03"]}, "'cg01' \\(row 1\\) is repeated"),
+        ({"contig": [-1, -1, 0], "position": [-1, -1, 4]}, "Some probes .* have a place"),
+        ({"values": {"beta": np.array([[0, 1], [0, 1.5], [0, 0]])}}, "Row 1 of sample y .* 1.5"),
+    ],
+)
+def test_broken_probes_and_levels_are_refused(changes, words):
+    with pytest.raises(MelismaError, match=words):
+        levels(**changes)

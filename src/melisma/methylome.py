@@ -14,10 +14,13 @@ This module is the only place that knows the schema; everything else takes Datas
 | strand | site | int8 | +1, -1, or 0: merged or unknown |
 | mark | site | int8 | index into attrs["marks"] |
 | context | site | int8 | index into `CONTEXTS` |
+| probe | site | str | array probe; only where the levels came from probes |
 | sample | sample | str | and every sample-sheet column as a coordinate on this dim |
 
-Sites are sorted by contig, position, strand, mark. On disk the arrays live in a generation
-group (`v1/`), and the root's attributes name the live generation and the schema version.
+Sites are sorted by contig, position, strand, mark. Array probes without a manifest have no place:
+contig and position are -1, `contigs` is empty, and they are sorted by probe. On disk the arrays
+live in a generation group (`v1/`), and the root's attributes name the live generation and the
+schema version.
 """
 
 import json
@@ -165,7 +168,7 @@ def dataset(
     Parameters
     ----------
     sites : contig, position and, optionally, strand, mark, context; each (sites,), integers
-        Missing ones are 0, the first mark and the unknown context.
+        Missing ones are 0, the first mark and the unknown context. `probe`, str, is optional.
     values : `methylated` and `coverage`, or `beta`; each (sites, samples)
     samples : the sample sheet's columns, `sample` among them; each of length samples
     contigs, marks : names that the indices in `sites` point to
@@ -188,6 +191,8 @@ def dataset(
         else np.full(n_sites, defaults[name], dtype)
         for name, dtype in SITE_DTYPES.items()
     }
+    if "probe" in sites:
+        columns["probe"] = sample_array(cast(Any, sites["probe"]))
     built = xr.Dataset(
         {name: ("site", column) for name, column in columns.items()}
         | {name: (("site", "sample"), array) for name, array in values.items()},
@@ -256,7 +261,12 @@ def validate(methylome: xr.Dataset) -> xr.Dataset:
 
 
 def _validate_values(methylome: xr.Dataset, *, counts: bool) -> None:
+    if not counts:
+        _validate_levels(methylome)
     keys = np.stack([methylome[name].values.astype(np.int64) for name in SITE_ARRAYS[:4]])
+    if "probe" in methylome and (keys[0] < 0).any():
+        _validate_unplaced(methylome["probe"].values, keys)
+        return
     steps = np.zeros(max(keys.shape[1] - 1, 0), dtype=np.int64)
     for step in np.diff(keys, axis=1):
         steps = np.where(steps == 0, step, steps)
@@ -276,11 +286,40 @@ def _validate_values(methylome: xr.Dataset, *, counts: bool) -> None:
         )
 
 
+def _validate_levels(methylome: xr.Dataset) -> None:
+    beta = methylome["beta"].values
+    outside = (beta < 0) | (beta > 1)
+    if outside.any():
+        row, sample = np.argwhere(outside)[0]
+        raise MelismaError(
+            f"Row {row} of sample {methylome['sample'].values[sample]} has a level of "
+            f"{beta[row, sample]:g}: levels lie from 0 to 1, NaN missing."
+        )
+
+
+def _validate_unplaced(probe: npt.NDArray[Any], keys: npt.NDArray[np.int64]) -> None:
+    """Probes without a place: all of them, sorted by name, each once."""
+    if (keys[:2] != -1).any():
+        raise MelismaError(
+            "Some probes of the methylome have a place and some have none: contig and position are "
+            "-1 for all of them, or for none."
+        )
+    names = probe.astype(object)
+    wrong = names[1:] <= names[:-1]
+    if wrong.any():
+        i = int(np.argmax(wrong)) + 1
+        raise MelismaError(
+            f"The probe {names[i]!r} (row {i}) is repeated or out of order: probes without a place "
+            "must be unique and sorted by name."
+        )
+
+
 class Writer:
     """Write a store block by block; the final path appears only when everything is written.
 
     Use as a context manager. Work lies in `<path>.part/store`; leaving the block without an
-    exception moves it to `path`, and an exception leaves `.part` to whoever owns it.
+    exception moves it to `path`, and an exception leaves `.part` to whoever owns it. With
+    `probes`, each block has a `probe` array too.
     """
 
     def __init__(
@@ -293,6 +332,7 @@ class Writer:
         strands: str,
         values: Mapping[str, npt.DTypeLike],
         attrs: Mapping[str, Any] | None = None,
+        probes: bool = False,
     ) -> None:
         self.path = Path(path)
         self._work = part_folder(self.path) / "store"
@@ -310,7 +350,9 @@ class Writer:
         self._held = 0
         self._written = 0
         self._per_contig = np.zeros(len(contigs), dtype=np.int64)
+        self._unplaced = 0
         self._arrays: dict[str, Any] = {}
+        self._probes: list[npt.NDArray[Any]] | None = [] if probes else None
 
     def __enter__(self) -> "Writer":
         import zarr
@@ -351,7 +393,11 @@ class Writer:
         """Add the next sites, in order: every site array and value array, equally long."""
         if not len(block["position"]):
             return
-        self._per_contig += np.bincount(block["contig"], minlength=len(self._per_contig))
+        placed = block["contig"][block["contig"] >= 0]
+        self._per_contig += np.bincount(placed, minlength=len(self._per_contig))
+        self._unplaced += len(block["contig"]) - len(placed)
+        if self._probes is not None:
+            self._probes.append(sample_array(block["probe"]))
         self._blocks.append({name: block[name] for name in self._arrays})
         self._held += len(block["position"])
         if self._held >= self._chunk:
@@ -390,10 +436,25 @@ class Writer:
             self._flush(self._held)
         for array in self._arrays.values():
             array.resize((self._written, *array.shape[1:]))
-        offsets = [0, *(int(i) for i in np.cumsum(self._per_contig))]
+        if self._probes is not None:
+            self._write_probes(self._probes)
+        offsets = [self._unplaced + int(i) for i in (0, *np.cumsum(self._per_contig))]
         self._group.attrs.update(self._attrs | {"contig_offsets": offsets})
         self._root.attrs.update({"melisma": {"schema": SCHEMA_VERSION, "generation": "v1"}})
         replace_folder(self._work, self.path)
+
+    def _write_probes(self, blocks: list[npt.NDArray[Any]]) -> None:
+        """Words have no fixed size, so Zarr writes them itself; a million are 16 MB."""
+        names = np.concatenate(blocks) if blocks else sample_array([])
+        array = self._group.create_array(
+            "probe",
+            shape=names.shape,
+            chunks=(self._chunk,),
+            dtype=names.dtype,
+            dimension_names=("site",),
+        )
+        if len(names):
+            array[...] = names
 
 
 def part_folder(path: Path) -> Path:
@@ -441,10 +502,12 @@ def write(methylome: xr.Dataset, path: Path | str) -> None:
         strands=methylome.attrs["strands"],
         values={name: methylome[name].dtype for name in values},
         attrs=kept,
+        probes="probe" in methylome,
     ) as writer:
         for start in range(0, methylome.sizes["site"], writer._chunk):
             part = methylome.isel(site=slice(start, start + writer._chunk))
-            writer.append({name: part[name].values for name in (*SITE_ARRAYS, *values)})
+            names = (*SITE_ARRAYS, *(["probe"] if "probe" in methylome else []), *values)
+            writer.append({name: part[name].values for name in names})
     shutil.rmtree(part_folder(final), ignore_errors=True)
 
 
@@ -516,6 +579,11 @@ def select(
     if region is not None:
         wanted = parse_region(region) if isinstance(region, str) else region
         contigs = methylome.attrs["contigs"]
+        if not contigs and "probe" in methylome:
+            raise MelismaError(
+                f"The probes of this methylome have no positions, so {wanted} selects nothing: "
+                "ingest it again with --manifest."
+            )
         if wanted.contig not in contigs:
             some = ", ".join(contigs[:5])
             raise MelismaError(f"The methylome has no contig {wanted.contig!r}; it has {some}.")
@@ -573,7 +641,10 @@ def blocks(methylome: xr.Dataset, sites: int | None = None) -> Iterator[Block]:
         The methylome holds levels without counts.
     """
     if "coverage" not in methylome:
-        raise MelismaError("This needs read counts, and the methylome holds only beta values.")
+        raise MelismaError(
+            "This needs read counts, and the methylome holds only beta values (levels of arrays, "
+            "matrices or bigWig): ingest files with counts for it."
+        )
     step = sites or chunk_sites(methylome.sizes["sample"])
     for start in range(0, methylome.sizes["site"], step):
         part = methylome.isel(site=slice(start, start + step))
