@@ -218,3 +218,23 @@ def test_probes_with_a_place_are_kept_through_a_selection(tmp_path):
 def test_broken_probes_and_levels_are_refused(changes, words):
     with pytest.raises(MelismaError, match=words):
         levels(**changes)
+
+
+def test_a_site_array_of_words_is_written_in_chunks(tmp_path, monkeypatch):
+    monkeypatch.setattr(m, "CHUNK_SITES", (4, 4))
+    words = np.array([f"cg{k}" for k in range(10)], dtype=np.dtypes.StringDType())
+    with m.Writer(
+        tmp_path / "s.zarr",
+        samples={"sample": ["x"]},
+        contigs=["c"],
+        marks=["m"],
+        strands="unknown",
+        values={"beta": np.float32},
+        probes=True,
+    ) as writer:
+        for part in (slice(0, 3), slice(3, 10)):
+            columns = {name: np.zeros(10, dtype)[part] for name, dtype in m.SITE_DTYPES.items()}
+            columns |= {"position": np.arange(10)[part], "beta": np.ones((10, 1))[part]}
+            writer.append(columns | {"probe": words[part]})
+    found = m.open_methylome(tmp_path / "s.zarr")
+    assert found["probe"].values.tolist() == words.tolist()

@@ -1,0 +1,160 @@
+"""A store's files: arrays written chunk by chunk, and folders that appear only when finished.
+
+What the arrays mean is `melisma.methylome`'s to know; here they are names, types and two
+dimensions, site and sample.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Columns = Mapping[str, npt.NDArray[Any]]
+
+
+class ArrayWriter:
+    """Write one group of arrays that grow along `site`, a chunk's rows at a time.
+
+    Parameters
+    ----------
+    folder : the Zarr root to make; a folder that is there is replaced
+    group : the group's name in it
+    sites : arrays (site,) with their types; words are NumPy's StringDType
+    values : arrays (site, sample) with their types
+    samples : the sheet's columns (sample,), written at once
+    chunk : rows of a chunk
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        group: str,
+        *,
+        sites: Mapping[str, np.dtype[Any]],
+        values: Mapping[str, np.dtype[Any]],
+        samples: Columns,
+        chunk: int,
+    ) -> None:
+        import zarr
+        from numcodecs import Blosc
+
+        self.folder, self.chunk, self.rows = folder, chunk, 0
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self._root = zarr.open_group(folder, mode="w", zarr_format=3)
+        self._group, self._name = self._root.create_group(group), group
+        self._encode = Blosc("lz4", 5, Blosc.BITSHUFFLE).encode
+        n_samples = len(samples["sample"])
+        self._arrays = {name: self._create(name, dtype, ()) for name, dtype in sites.items()}
+        self._arrays |= {
+            name: self._create(name, dtype, (n_samples,)) for name, dtype in values.items()
+        }
+        for name, data in samples.items():
+            array = self._group.create_array(
+                name,
+                shape=data.shape,
+                dtype=data.dtype,
+                dimension_names=("sample",),
+                config={"write_empty_chunks": True},
+            )
+            array[...] = data
+        self._blocks: list[dict[str, npt.NDArray[Any]]] = []
+        self._held = 0
+
+    def _create(self, name: str, dtype: np.dtype[Any], others: tuple[int, ...]) -> Any:
+        from zarr.codecs import BloscCodec
+
+        # On WGBS counts: written at 2.1 GB/s, where zstd level 1 does 0.5; 12% larger.
+        return self._group.create_array(
+            name,
+            shape=(0, *others),
+            chunks=(self.chunk, *others),
+            dtype=dtype,
+            compressors=BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
+            dimension_names=("site", "sample")[: 1 + len(others)],
+            fill_value="" if dtype.kind == "T" else 0,
+            config={"write_empty_chunks": True},
+        )
+
+    def append(self, block: Columns) -> None:
+        """Add the next rows: every array, equally long."""
+        self._blocks.append({name: block[name] for name in self._arrays})
+        self._held += len(next(iter(self._blocks[-1].values())))
+        if self._held >= self.chunk:
+            self._flush(self._held - self._held % self.chunk)
+
+    def _flush(self, rows: int) -> None:
+        joined = {
+            name: self._blocks[0][name]
+            if len(self._blocks) == 1
+            else np.concatenate([block[name] for block in self._blocks])
+            for name in self._arrays
+        }
+        for start in range(0, rows, self.chunk):
+            for name in self._arrays:
+                self._write_chunk(name, joined[name][start : min(start + self.chunk, rows)])
+            self.rows += min(self.chunk, rows - start)
+        self._blocks = [{name: values[rows:] for name, values in joined.items()}]
+        self._held -= rows
+
+    def _write_chunk(self, name: str, values: npt.NDArray[Any]) -> None:
+        """Write one chunk's file, as Zarr would, whose own way takes 2.5 times as long."""
+        array = self._arrays[name]
+        if array.dtype.kind == "T":
+            array.resize((self.rows + len(values),))
+            array[self.rows :] = values
+            return
+        chunk = np.ascontiguousarray(values, dtype=array.dtype)
+        if len(chunk) < self.chunk:
+            chunk = np.zeros((self.chunk, *values.shape[1:]), dtype=array.dtype)
+            chunk[: len(values)] = values
+        key = "/".join([str(self.rows // self.chunk), *("0" for _ in values.shape[1:])])
+        path = self.folder / self._name / name / "c" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(self._encode(chunk))
+
+    def finish(self, group_attrs: Mapping[str, Any], root_attrs: Mapping[str, Any]) -> None:
+        """Write what is held, and the attributes; the arrays get their length."""
+        if self._held:
+            self._flush(self._held)
+        for array in self._arrays.values():
+            array.resize((self.rows, *array.shape[1:]))
+        self._group.attrs.update(dict(group_attrs))
+        self._root.attrs.update(dict(root_attrs))
+
+
+def part_folder(path: Path) -> Path:
+    """Where the unfinished work for `path` lies: `<path>.part`, beside it."""
+    whole = path if path.name not in ("", "..") else path.resolve()
+    return whole.with_name(whole.name + ".part")
+
+
+def replace_folder(new: Path, final: Path) -> None:
+    """Move a finished folder to its final path; an older one there is removed after the move."""
+    final = final if final.name not in ("", "..") else final.resolve()
+    old = final.with_name(final.name + ".old")
+    if old.exists():
+        shutil.rmtree(old)
+    if final.exists():
+        final.rename(old)
+    new.rename(final)
+    if old.exists():
+        shutil.rmtree(old)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; it becomes `path` only if the block ends without an exception."""
+    work = path.with_name(path.name + ".part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield work
+        os.replace(work, path)
+    finally:
+        work.unlink(missing_ok=True)
