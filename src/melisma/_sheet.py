@@ -92,7 +92,7 @@ def _checked_sheet(path: Path, names: list[str], rows: list[tuple[int, list[str]
         if sample in seen:
             raise MelismaError(
                 f"{path}: the sample {sample!r} is on lines {seen[sample]} and {number}; "
-                "give each sample one line."
+                "give each sample one line: merge its files into one first, or give them two names."
             )
         seen[sample] = number
         file = path.parent / fields[names.index("path")]

@@ -7,14 +7,14 @@ a FASTA compressed with plain gzip cannot be indexed and is held in memory whole
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from melisma import _fasta, _genome_kernels
+from melisma import _contigs, _fasta, _genome_kernels
 from melisma.errors import MelismaError
 
 # Whole contigs kept after use: the current one and the one before it.
@@ -103,12 +103,25 @@ class Genome:
         """Bases of a contig; one that is not there is an error that names a likely one."""
         if contig in self.lengths:
             return self.lengths[contig]
-        other = contig.removeprefix("chr") if contig.startswith("chr") else f"chr{contig}"
-        if other in self.lengths:
+        other = _contigs.find(contig, self.contigs)
+        if other is not None:
             remedy = f"it has {other!r}: rename the contigs of one of the two files"
         else:
             remedy = f"it has {', '.join(self.contigs[:5])}: give the genome the calls were made on"
         raise MelismaError(f"Genome {self.name} has no contig {contig!r}; {remedy}.")
+
+    def named_as(self, names: Collection[str]) -> "Genome":
+        """The same genome, with its contigs called what another file calls them.
+
+        names : the other file's contigs; those with one certain counterpart here replace its
+            name (`1` for `chr1`), and all other contigs keep theirs
+        """
+        new = {mine: other for other, mine in _contigs.match(names, self.contigs).items()}
+        if not new:
+            return self
+        mine = {new.get(contig, contig): contig for contig in self.contigs}
+        lengths = {contig: self.lengths[old] for contig, old in mine.items()}
+        return Genome(self.name, lengths, lambda c, start, end: self.bases(mine[c], start, end))
 
 
 def contexts(

@@ -35,6 +35,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from melisma import _contigs
 from melisma._store import ArrayWriter, atomic_file, part_folder, replace_folder
 from melisma.errors import MelismaError
 
@@ -473,7 +474,7 @@ def select(
     region: Region | str | None = None,
     mark: str | None = None,
 ) -> xr.Dataset:
-    """The sites of a region and a mark.
+    """The sites of a region and a mark; `1:…` finds `chr1` where only that is there.
 
     Raises
     ------
@@ -489,10 +490,11 @@ def select(
                 f"The probes of this methylome have no positions, so {wanted} selects nothing: "
                 "ingest it again with --manifest."
             )
-        if wanted.contig not in contigs:
+        contig = _contigs.find(wanted.contig, contigs)
+        if contig is None:
             some = ", ".join(contigs[:5])
             raise MelismaError(f"The methylome has no contig {wanted.contig!r}; it has {some}.")
-        k = contigs.index(wanted.contig)
+        k = contigs.index(contig)
         if offsets is None:
             offsets = contig_offsets(methylome["contig"].values, len(contigs))
         positions = methylome["position"][offsets[k] : offsets[k + 1]].values

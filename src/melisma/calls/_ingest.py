@@ -103,7 +103,9 @@ def ingest(
         return _summary(out, reused=True)
     with _lock(out), _work_folder(out):
         samples = _read_all(sources, options, workers or _processors())
-        strands = _join.check_agreement([source.sample for source in sources], samples)
+        names = [source.sample for source in sources]
+        samples = _join.name_alike(names, samples, options.genome.contigs if options.genome else ())
+        strands = _join.check_agreement(names, samples)
         attrs = _attributes(sources, samples, options, inputs)
         with progress.stage("Writing the store", sum(s.calls for s in samples)) as advance:
             _join.write_joined(
@@ -127,7 +129,10 @@ def _sources(table: pl.DataFrame, out: Path, format: str | None) -> list[Source]
     names = [str(name) for name in table["sample"]]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise MelismaError(f"The sample {twice!r} is in the sample sheet twice.")
+        raise MelismaError(
+            f"The sample {twice!r} is in the sample sheet twice: merge its files into one first, "
+            "or give them two names."
+        )
     formats = table["format"].to_list() if "format" in table.columns else [None] * len(names)
     sources: list[Source] = []
     for k, (name, file, word) in enumerate(zip(names, table["path"], formats, strict=True)):
@@ -304,6 +309,7 @@ def _attributes(
                     "calls": sample.calls,
                     "drops": sample.drops,
                 }
+                | ({"aliases": sample.aliases} if sample.aliases else {})
                 for source, sample in zip(sources, samples, strict=True)
             },
         }

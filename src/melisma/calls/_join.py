@@ -1,12 +1,13 @@
 """Many samples' sorted calls into one store of (sites, samples), a stretch at a time."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from melisma import _contigs, progress
 from melisma.calls._kernels import join_samples
 from melisma.calls._records import unpack_key
 from melisma.calls._sample import SampleCalls
@@ -28,6 +29,7 @@ _FEWEST_CALLS = 1 << 12
 # Bases fetched at a time, below what the genome would keep in memory as a whole contig.
 _WINDOW = 1 << 19
 _FLANK = 2
+_MOST_NAMED = 3
 
 Block = dict[str, npt.NDArray[Any]]
 
@@ -46,24 +48,52 @@ def join_order(samples: Sequence[SampleCalls], genome: Genome | None) -> list[st
     return [contig for contig in genome.contigs if contig in found]
 
 
+def name_alike(
+    names: Sequence[str], samples: Sequence[SampleCalls], known: Collection[str] = ()
+) -> list[SampleCalls]:
+    """The samples, with the contigs that they name differently called by one name; says so.
+
+    Parameters
+    ----------
+    names, samples : the samples and their calls
+    known : names that win: a store's, or a genome's; without them the first sample's do
+    """
+    mappings = _contigs.align([sample.contigs for sample in samples], known)
+    renamed = [sample.renamed(m) for sample, m in zip(samples, mappings, strict=True)]
+    alike: dict[str, list[str]] = {}
+    for name, sample in zip(names, renamed, strict=True):
+        if sample.aliases:
+            alike.setdefault(_contigs.describe(sample.aliases), []).append(name)
+    for words, who in alike.items():
+        shown = ", ".join(who[:_MOST_NAMED])
+        more = f" and {len(who) - _MOST_NAMED:,} more" if len(who) > _MOST_NAMED else ""
+        plural = "s" if len(who) > 1 else ""
+        progress.note(f"Contigs renamed in sample{plural} {shown}{more}: {words}.")
+    return renamed
+
+
 def check_agreement(names: Sequence[str], samples: Sequence[SampleCalls]) -> str:
     """What the samples' strands are, the same in all of them.
 
     Raises
     ------
     MelismaError
-        Two samples name contigs differently (1 and chr1), or disagree on strands.
+        Two samples name a chromosome differently and `name_alike` could not tell that they mean
+        the same (accessions of two assemblies), or they disagree on strands.
     """
-    first: dict[str, str] = {}
-    for name, sample in zip(names, samples, strict=True):
-        for contig in sample.contigs:
-            first.setdefault(contig, name)
-    for contig, name in first.items():
-        if f"chr{contig}" in first:
-            raise MelismaError(
-                f"Sample {name} names a contig {contig!r} and sample {first[f'chr{contig}']} "
-                f"names it 'chr{contig}': rename the contigs so that all samples agree."
-            )
+    found = _contigs.conflict([sample.contigs for sample in samples])
+    if found is not None:
+        first, second = found
+        one = next(n for n, s in zip(names, samples, strict=True) if first in s.contigs)
+        two = next(n for n, s in zip(names, samples, strict=True) if second in s.contigs)
+        why = (
+            "rename the contigs so that all samples agree"
+            if _contigs.same_assembly(first, second)
+            else "these are two genome builds, so bring the calls to one, or ingest them apart"
+        )
+        raise MelismaError(
+            f"Sample {one} names a contig {first!r} and sample {two} names it {second!r}: {why}."
+        )
     for name, sample in zip(names, samples, strict=True):
         if sample.strands != samples[0].strands:
             raise MelismaError(

@@ -3,13 +3,13 @@
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from melisma import progress
+from melisma import _contigs, progress
 from melisma.calls import _kernels
 from melisma.calls._format import Format, Kind, Strandless
 from melisma.calls._parser import Stat
@@ -23,7 +23,7 @@ from melisma.genome import Genome
 from melisma.methylome import MARKS
 
 _DONE = "done.json"
-_VERSION = 1
+_VERSION = 2
 
 
 class Options(NamedTuple):
@@ -47,7 +47,11 @@ class Source(NamedTuple):
 
 
 class SampleCalls(NamedTuple):
-    """A sample's sorted calls on disk: `contigs` maps a name to its rows [start, stop)."""
+    """A sample's sorted calls on disk.
+
+    contigs : a contig's name to its rows [start, stop)
+    aliases : the file's own names of the contigs that were renamed, to the names in `contigs`
+    """
 
     folder: str
     contigs: dict[str, tuple[int, int]]
@@ -58,6 +62,16 @@ class SampleCalls(NamedTuple):
     marks: int
     strands: str
     context: bool
+    aliases: dict[str, str]
+
+    def renamed(self, mapping: Mapping[str, str]) -> "SampleCalls":
+        """The same calls, with contigs called by other names: old name to new."""
+        if not mapping:
+            return self
+        contigs = {mapping.get(name, name): rows for name, rows in self.contigs.items()}
+        own = {new: old for old, new in self.aliases.items()}
+        changed = {own.get(old, old): new for old, new in mapping.items() if old in self.contigs}
+        return self._replace(contigs=contigs, aliases=self.aliases | changed)
 
     def load_into(self, contig: str, start: int, buffers: Calls) -> int:
         """Fill the buffers with a contig's calls from `start` on; returns how many there were."""
@@ -251,6 +265,9 @@ class _Sorting:
         self._outside_cg = 0
         self._unsorted = False
         self._largest = self._marks = 0
+        # The genome's names win over the file's.
+        genome = options.genome
+        self._aliases = {} if genome is None else _contigs.match(raw.stretches, genome.contigs)
         self._check = options.genome and ReferenceCheck(
             options.genome,
             merged=source.form.strandless == Strandless.MERGED,
@@ -272,7 +289,8 @@ class _Sorting:
             for contig, stretches in self.raw.stretches.items():
                 calls = self._contig(contig, stretches)
                 if len(calls.key):
-                    contigs[contig] = (spool.rows, spool.rows + len(calls.key))
+                    name = self._aliases.get(contig, contig)
+                    contigs[name] = (spool.rows, spool.rows + len(calls.key))
                     self._largest = max(self._largest, int(calls.coverage.max()))
                     self._marks |= sum(1 << int(k) for k in np.unique(calls.key & 7))
                 spool.append(calls)
@@ -312,7 +330,7 @@ class _Sorting:
         )
         calls = self._sorted(contig, calls)
         if self._check is not None:
-            calls = self._check.filter(contig, calls)
+            calls = self._check.filter(self._aliases.get(contig, contig), calls)
         if self.options.merge_strands and self.raw.stranded + self.raw.strandless:
             calls = self._merged(calls)
         return calls
@@ -377,4 +395,5 @@ class _Sorting:
             marks=self._marks,
             strands=self.raw.strands,
             context=self.raw.context,
+            aliases={old: new for old, new in self._aliases.items() if new in contigs},
         )

@@ -118,6 +118,9 @@ def pileup(
         raise MelismaError(
             f"The least probability of a call is {min_probability}: give one from 0 to 1."
         )
+    if genome is not None:
+        with closing(open_bam(path)) as bam:
+            genome = genome.named_as(bam.references)
     windows = _windows(path, genome, contigs)
     processes = min(len(windows), _processes(path, workers))
     counted = _count(path, windows, chosen, min_probability, processes)
