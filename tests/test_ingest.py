@@ -181,14 +181,36 @@ def test_workers_and_blocks_change_nothing(tmp_path, suffix, workers, block_byte
 
 
 def test_buffers_smaller_than_a_contig_change_nothing(tmp_path, monkeypatch):
-    from melisma.calls import _join
+    from melisma.calls import _join, _spool
 
     texts, cells = random_samples(3, seed=6)
     monkeypatch.setattr(_join, "_BUFFER_BYTES", 0)
-    monkeypatch.setattr(_join, "_FEWEST_CALLS", 7)
+    monkeypatch.setattr(_join, "FRAME_CALLS", 7)
+    monkeypatch.setattr(_spool, "FRAME_CALLS", 7)
     monkeypatch.setattr(_join, "chunk_sites", lambda n: 11)
     found = ingested(tmp_path, *texts)
     assert {site[:2]: site[-1] for site in sites(found)} == cells
+
+
+@pytest.mark.parametrize("stretch", [1, 2, 3, 5])
+def test_stretches_change_nothing(tmp_path, monkeypatch, stretch):
+    from melisma.calls import _sample
+
+    fasta = put(tmp_path / "g.fa", ">chr1\n" + "CGACCGCGTTCGCAGCG" * 20 + "\n")
+    rng = np.random.default_rng(stretch)
+    rows = []
+    for k in range(20):
+        for c in (0, 4, 6, 10, 15):
+            for strand, p in (("+", 17 * k + c), ("-", 17 * k + c + 1)):
+                m, h, u = rng.integers(0, 5, 3).tolist()
+                if m + h + u and rng.random() < 0.8:
+                    n = m + h + u
+                    rows += [(p, "m", strand, n, m, u, h), (p, "h", strand, n, h, u, m)]
+    options = {"genome": fasta, "merge_strands": True}
+    whole = sites(ingested(tmp_path, bed(*rows), **options))
+    assert len(whole) > 100
+    monkeypatch.setattr(_sample, "STRETCH_CALLS", stretch)
+    assert sites(ingested(tmp_path, bed(*rows), **options)) == whole
 
 
 def test_a_finished_store_of_the_same_inputs_is_left_alone(tmp_path):

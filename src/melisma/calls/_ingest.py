@@ -225,6 +225,8 @@ def _read(left: Sequence[Source], options: Options, workers: int) -> dict[str, S
     with progress.stage(f"Reading {len(left)} files", total) as advance:
         text = [source for source in left if source.form is not MODBAM]
         pool = ThreadPoolExecutor(max(1, min(workers, len(text))))
+        # All processors have work when there are fewer files.
+        options = options._replace(threads=-(-workers // max(1, len(text))))
         try:
             jobs = {
                 pool.submit(_read_text, source, options, advance, stop): source for source in text

@@ -11,7 +11,7 @@ from melisma import _contigs, progress
 from melisma.calls._kernels import join_samples
 from melisma.calls._records import unpack_key
 from melisma.calls._sample import SampleCalls
-from melisma.calls._spool import CALL_BYTES, Calls
+from melisma.calls._spool import CALL_BYTES, FRAME_CALLS, Calls
 from melisma.errors import MelismaError
 from melisma.genome import Genome, contexts
 from melisma.methylome import (
@@ -25,7 +25,6 @@ from melisma.methylome import (
 
 # Memory for the samples' read buffers together, bytes.
 _BUFFER_BYTES = 64 << 20
-_FEWEST_CALLS = 1 << 12
 # Bases fetched at a time, below what the genome would keep in memory as a whole contig.
 _WINDOW = 1 << 19
 _FLANK = 2
@@ -186,7 +185,9 @@ class _Buffers:
         self._contig, self._samples = contig, samples
         n = len(samples)
         total = [stop - start for start, stop in (s.contigs.get(contig, (0, 0)) for s in samples)]
-        size = max(_FEWEST_CALLS, _BUFFER_BYTES // (n * CALL_BYTES))
+        # Whole frames, as part of one costs as much to read.
+        frames = _BUFFER_BYTES // (n * CALL_BYTES * FRAME_CALLS)
+        size = max(1, frames) * FRAME_CALLS
         size = max(1, min(size, max(total)))
         has_context = any(sample.context for sample in samples)
         self._key = np.empty((n, size), dtype=np.int64)

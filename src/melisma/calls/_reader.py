@@ -1,6 +1,8 @@
 """From a text file to batches of calls, through the parser's kernel."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +14,7 @@ from melisma.calls._faults import Row, fault_error, split_row
 from melisma.calls._fields import Fault
 from melisma.calls._format import Counts, Format, Kind
 from melisma.calls._parser import SCRATCH, Stat, parse
+from melisma.calls._pieces import Pieces, cut, read_piece
 from melisma.calls._source import BLOCK_BYTES, TextBlock, line_number, text_blocks
 from melisma.errors import MelismaError
 from melisma.methylome import MARKS
@@ -67,6 +70,7 @@ def read_batches(
     offsets: bool = False,
     contexts: bool = True,
     block_bytes: int = BLOCK_BYTES,
+    threads: int = 1,
     advance: Callable[[float], Any] | None = None,
 ) -> Iterator[Batch]:
     """Read a text file of calls batch by batch.
@@ -76,30 +80,101 @@ def read_batches(
     mark : index of the mark that formats without a code carry (default 5mC) and that formats
         with one are filtered to (default: all)
     offsets, contexts : whether each row's byte offset and its context are wanted
+    threads : how many parse at a time, where the file is plain or bgzip; the batches' order is
+        the file's
 
     Raises
     ------
     MelismaError
         The first row that breaks the format, by line and column.
     """
-    settings = _settings(form, mark)
-    wants_context = contexts and form.has(Kind.CONTEXT)
-    out = _outputs(form, block_bytes, context=wants_context, offset=offsets)
-    kinds, slots = form.kinds, np.zeros(SCRATCH, dtype=np.int64)
-    stats = np.zeros(max(Stat) + 1, dtype=np.int64)
-    first = True
+
+    def parser() -> _Parser:
+        return _Parser(path, form, mark, contexts=contexts, offsets=offsets)
+
+    pieces = cut(path, block_bytes) if threads > 1 else None
+    if pieces is not None:
+        yield from _read_pieces(pieces, parser, form, threads, block_bytes, advance)
+        return
+    one, first = parser(), True
     for block in text_blocks(path, block_bytes, advance):
-        start = 0
-        if first:
-            start = _skip_header(path, form, block)
-            first = start is None
-            start = start or 0
-            if first:
-                continue
-        rows = int(parse(block.text, start, block.end, kinds, settings, _CODES, slots, out, stats))
+        start = _skip_header(path, form, block) if first else 0
+        first = start is None
+        if start is not None:
+            yield one.parse(block, start)
+
+
+def _read_pieces(
+    pieces: Pieces,
+    parser: Callable[[], "_Parser"],
+    form: Format,
+    threads: int,
+    longest: int,
+    advance: Callable[[float], Any] | None,
+) -> Iterator[Batch]:
+    """The batches of a file's pieces in order, some pieces ahead of the one that is asked for."""
+
+    def work(k: int, with_parser: _Parser) -> Batch | None:
+        block = read_piece(pieces, k, longest)
+        start = 0 if k else _skip_header(pieces.path, form, block)
+        return None if start is None else with_parser.parse(block, start)
+
+    # Each parser's arrays hold a batch until its consumer asks for the next one.
+    spare = [parser() for _ in range(threads + 2)]
+    pool = ThreadPoolExecutor(threads)
+    waiting: deque[tuple[Future[Batch | None], _Parser]] = deque()
+    begun = 0
+    try:
+        for k in range(len(pieces)):
+            while begun < len(pieces) and spare:
+                with_parser = spare.pop()
+                waiting.append((pool.submit(work, begun, with_parser), with_parser))
+                begun += 1
+            job, with_parser = waiting.popleft()
+            batch = job.result()
+            if batch is None:
+                raise MelismaError(
+                    f"{pieces.path} begins with more than {longest:,} bytes of comments: it is "
+                    "not a table of calls."
+                )
+            yield batch
+            spare.append(with_parser)
+            if advance:
+                advance(float(pieces.packed[k + 1] - pieces.packed[k]))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Parser:
+    """The parser's kernel with its settings and the arrays that it fills."""
+
+    def __init__(
+        self, path: Path, form: Format, mark: int | None, *, contexts: bool, offsets: bool
+    ) -> None:
+        self._path, self._form = path, form
+        self._settings, self._kinds = _settings(form, mark), form.kinds
+        self._contexts, self._offsets = contexts and form.has(Kind.CONTEXT), offsets
+        self._slots = np.zeros(SCRATCH, dtype=np.int64)
+        self._bytes = -1
+        self._out: tuple[npt.NDArray[Any], ...] = ()
+
+    def parse(self, block: TextBlock, start: int) -> Batch:
+        """The calls of a block's lines from `start` on; its arrays are used again next time."""
+        if block.end > self._bytes:
+            self._bytes = max(block.end, BLOCK_BYTES)
+            self._out = _outputs(
+                self._form, self._bytes, context=self._contexts, offset=self._offsets
+            )
+        stats = np.zeros(max(Stat) + 1, dtype=np.int64)
+        rows = int(
+            parse(
+                block.text, start, block.end, self._kinds, self._settings, _CODES, self._slots,
+                self._out, stats,
+            )
+        )  # fmt: skip
         if stats[Stat.FAULT]:
-            raise _fault(path, form, block, stats)
-        yield _batch(block, out, rows, stats)
+            raise _fault(self._path, self._form, block, stats)
+        return _batch(block, self._out, rows, stats)
 
 
 def _settings(form: Format, mark: int | None) -> Ints:

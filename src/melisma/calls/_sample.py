@@ -17,17 +17,22 @@ from melisma.calls._reader import Batch, Run, lines_of_site, read_batches
 from melisma.calls._records import ContigCalls, site_key, unpack_key
 from melisma.calls._reference import ReferenceCheck
 from melisma.calls._source import BLOCK_BYTES
-from melisma.calls._spool import Calls, Spool, load, load_into
+from melisma.calls._spool import Calls, Spool, joined, load, reader_of
 from melisma.errors import MelismaError
 from melisma.genome import Genome
 from melisma.methylome import MARKS
 
 _DONE = "done.json"
-_VERSION = 2
+# Calls that are already in order are checked so many at a time, 17 bytes each.
+STRETCH_CALLS = 1 << 21
+_VERSION = 3
 
 
 class Options(NamedTuple):
-    """What an ingest does to every sample; `mark` is an index into `MARKS`."""
+    """What an ingest does to every sample; `mark` is an index into `MARKS`.
+
+    `threads` of each file, where it can be read in pieces.
+    """
 
     genome: Genome | None = None
     genome_file: Path | None = None
@@ -35,6 +40,7 @@ class Options(NamedTuple):
     mark: int | None = None
     min_probability: float = 0.0
     block_bytes: int = BLOCK_BYTES
+    threads: int = 1
 
 
 class Source(NamedTuple):
@@ -78,7 +84,9 @@ class SampleCalls(NamedTuple):
         first, last = self.contigs.get(contig, (0, 0))
         count = min(len(buffers.key), last - first - start)
         if count > 0:
-            load_into(Path(self.folder), first + start, buffers.take(slice(0, count)))
+            begin = first + start
+            filled = buffers.take(slice(0, count))
+            reader_of(Path(self.folder)).read(begin, begin + count, filled)
         return max(count, 0)
 
 
@@ -198,6 +206,7 @@ class _Raw:
             mark=self.options.mark,
             contexts=self.context,
             block_bytes=self.options.block_bytes,
+            threads=self.options.threads,
             advance=advance,
         )
 
@@ -214,15 +223,17 @@ class _Raw:
         self.ascending &= batch.ascending
         for run in batch.runs:
             contig, key = self._last
-            start, stop = spool.rows + run.start, spool.rows + run.stop
+            start, stop = spool.rows, spool.rows + run.stop - run.start
             if run.contig == contig:
                 self.stretches[contig][-1][1] = stop
                 self.ascending &= int(batch.key[run.start]) > key
             else:
                 self.ascending &= run.contig not in self.stretches
                 self.stretches.setdefault(run.contig, []).append([start, stop])
+                spool.end_frame()
             self._last = (run.contig, int(batch.key[run.stop - 1]))
-        spool.append(Calls(batch.key, batch.methylated, batch.coverage, batch.context))
+            calls = Calls(batch.key, batch.methylated, batch.coverage, batch.context)
+            spool.append(calls.take(slice(run.start, run.stop)))
 
     def _check_strands(self) -> None:
         path, form = self.source.path, self.source.form
@@ -287,13 +298,17 @@ class _Sorting:
         contigs: dict[str, tuple[int, int]] = {}
         with Spool(final, context=self.raw.context) as spool:
             for contig, stretches in self.raw.stretches.items():
-                calls = self._contig(contig, stretches)
-                if len(calls.key):
-                    name = self._aliases.get(contig, contig)
-                    contigs[name] = (spool.rows, spool.rows + len(calls.key))
-                    self._largest = max(self._largest, int(calls.coverage.max()))
-                    self._marks |= sum(1 << int(k) for k in np.unique(calls.key & 7))
-                spool.append(calls)
+                first = spool.rows
+                for part in self._sorted_parts(contig, stretches):
+                    calls = self._checked(contig, part)
+                    if len(calls.key):
+                        self._largest = max(self._largest, int(calls.coverage.max()))
+                        marks = np.flatnonzero(np.bincount(calls.key & 7))
+                        self._marks |= sum(1 << int(k) for k in marks)
+                    spool.append(calls)
+                spool.end_frame()
+                if spool.rows > first:
+                    contigs[self._aliases.get(contig, contig)] = (first, spool.rows)
         shutil.rmtree(read)
         if self._check is not None:
             form = self.source.form
@@ -318,17 +333,33 @@ class _Sorting:
             f"{path} holds no calls: it should have rows of {self.source.form.title}."
         )
 
-    def _contig(self, contig: str, stretches: list[list[int]]) -> Calls:
-        parts = [
-            load(self.source.folder / "read", *stretch, context=self.raw.context)
-            for stretch in stretches
-        ]
-        calls = (
-            parts[0]
-            if len(parts) == 1
-            else Calls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
-        )
-        calls = self._sorted(contig, calls)
+    def _sorted_parts(self, contig: str, stretches: list[list[int]]) -> Iterator[Calls]:
+        """A contig's calls in order: whole where they must be sorted, else a stretch at a time.
+
+        A stretch ends between two positions that are no neighbours, so that both strands of a CpG
+        are in one.
+        """
+        folder, context = self.source.folder / "read", self.raw.context
+        if not self.raw.ascending:
+            parts = [load(folder, *stretch, context=context) for stretch in stretches]
+            yield self._sorted(contig, joined(parts))
+            return
+        ((start, stop),) = stretches
+        kept: list[Calls] = []
+        while start < stop:
+            calls = load(folder, start, min(start + STRETCH_CALLS, stop), context=context)
+            start += len(calls.key)
+            end = len(calls.key)
+            if start < stop:
+                gaps = np.flatnonzero(np.diff(calls.key >> 5) > 1)
+                end = int(gaps[-1]) + 1 if gaps.size else 0
+            if end:
+                yield joined([*kept, calls.take(slice(0, end))])
+                kept = []
+            kept.append(calls.take(slice(end, None)))
+
+    def _checked(self, contig: str, calls: Calls) -> Calls:
+        """Sorted calls, compared with the genome and with their strands merged as asked."""
         if self._check is not None:
             calls = self._check.filter(self._aliases.get(contig, contig), calls)
         if self.options.merge_strands and self.raw.stranded + self.raw.strandless:
