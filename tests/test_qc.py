@@ -61,9 +61,11 @@ def test_the_example_of_the_help_runs_and_says_who_is_who(folder):
     written = {path.name for path in (folder / "qc").iterdir()}
     tables = (
         "qc_samples", "qc_levels", "qc_coverage", "qc_correlation",
-        "identity_pairs", "identity_distance",
+        "identity_pairs", "identity_distance", "qc_conversion", "qc_bias", "qc_sex",
+        "qc_saturation", "qc_covariates", "qc_confounding", "qc_checks",
     )  # fmt: skip
-    assert written == {f"{name}.tsv" for name in tables} | {"qc.json"}
+    multiqc = {f"melisma_{name}_mqc.json" for name in ("qc", "checks", "saturation")}
+    assert written == {f"{name}.tsv" for name in tables} | {"qc.json"} | multiqc
     samples = pl.read_csv(folder / "qc" / "qc_samples.tsv", separator="\t")
     assert samples["sample"].to_list() == [f"s{i}" for i in range(12)]
     summary = json.loads((folder / "qc" / "qc.json").read_text())

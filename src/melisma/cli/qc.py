@@ -12,12 +12,32 @@ if TYPE_CHECKING:
 
 Folder = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="Write the tables and qc.json into this folder."),
+    typer.Option(
+        "--out", "-o", help="Write the tables, qc.json and MultiQC's *_mqc.json into this folder."
+    ),
 ]
 Sites = Annotated[
     int, typer.Option(min=1, help="Sites that the correlation and the components use at most.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Of the choice of those sites.")]
+SpikeIn = Annotated[
+    str | None,
+    typer.Option(
+        help="The contig of unmethylated DNA, such as lambda=chrL; default: told by its name."
+    ),
+]
+Control = Annotated[
+    str | None,
+    typer.Option(help="The contig of methylated DNA, such as pUC19; default: told by its name."),
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if a check fails.")]
+Limit = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A check's limit, such as min_coverage=10; may be given several times.",
+        metavar="NAME=VALUE",
+    ),
+]
 # Columns of the printed table: heading, column of the samples' table, format.
 _SHOWN = (
     ("sites", "sites_seen", ",d"),
@@ -38,8 +58,14 @@ def qc(
     mark: MarkOption = None,
     sites: Sites = 100_000,
     seed: Seed = 0,
+    spike_in: SpikeIn = None,
+    methylated_control: Control = None,
+    strict: Strict = False,
+    limit: Limit = None,
 ) -> None:
-    """Coverage, levels, outliers, and which samples come from one person.
+    """Coverage, conversion, sex, levels, outliers, and which samples come from one person.
+
+    With --strict it exits with 1 if a check fails, after everything is written.
 
     \b
     Example:
@@ -51,10 +77,22 @@ def qc(
 
     _check_folder(out)
     with terminal():
-        quality = check_quality(open_methylome(store), mark=mark, sites=sites, seed=seed)
+        quality = check_quality(
+            open_methylome(store),
+            mark=mark,
+            sites=sites,
+            seed=seed,
+            spike_in=spike_in,
+            methylated_control=methylated_control,
+            limits=limit or (),
+        )
     _show(quality)
     if out is not None:
         _write(quality, out)
+    if out is not None or strict:
+        typer.echo("\n" + "\n".join(_further(quality)))
+    if strict:
+        _gate(quality)
 
 
 def _check_folder(out: Path | None) -> None:
@@ -111,6 +149,26 @@ def _sentences(quality: "Quality") -> list[str]:
     return words
 
 
+def _further(quality: "Quality") -> list[str]:
+    """Conversion, sex, strands, saturation, the sheet's columns, and how many checks pass."""
+    summary = quality.summary()
+    counts = ", ".join(f"{n:,} {status}" for status, n in summary["checks"].items() if n)
+    said = [*summary["sentences"].values(), *summary["sex_contradictions"], *summary["confounded"]]
+    return [*filter(None, said), f"Checks: {counts}."]
+
+
+def _gate(quality: "Quality") -> None:
+    """Name the failed checks and exit with 1; nothing where none fails."""
+    failed = quality.failed
+    if not failed:
+        return
+    noun = "check" if len(failed) == 1 else "checks"
+    typer.secho(f"melisma: {len(failed)} {noun} failed:", err=True, fg="red")
+    for line in failed:
+        typer.echo(f"- {line}", err=True)
+    raise typer.Exit(1)
+
+
 def _write(quality: "Quality", out: Path) -> None:
     import json
 
@@ -119,5 +177,6 @@ def _write(quality: "Quality", out: Path) -> None:
 
     for name, table in quality.tables().items():
         write_table(out / f"{name}.tsv", table)
-    with atomic_file(out / "qc.json") as work:
-        work.write_text(json.dumps(quality.summary(), indent=1, allow_nan=False) + "\n")
+    for name, value in {"qc.json": quality.summary(), **quality.multiqc()}.items():
+        with atomic_file(out / name) as work:
+            work.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
