@@ -1,14 +1,17 @@
 """Ingest cut short in a real process: by Ctrl-C, by a kill, by a full disk; then taken up again."""
 
+import os
 import resource
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from modbam_files import Read, bam
 
 from melisma.calls import _join, ingest
 from melisma.methylome import open_methylome, part_folder
@@ -127,3 +130,61 @@ def test_a_disk_that_fills_while_the_store_is_written(tmp_path, sheet, monkeypat
     assert ingest(sheet, out).sites == ROWS
     ingest(sheet, tmp_path / "whole.zarr")
     assert equal(out, tmp_path / "whole.zarr")
+
+
+# Many small windows, so that several processes have work for a while.
+BAM_COMMAND = """
+import sys
+from melisma.calls import modbam
+from melisma.cli import main
+
+if __name__ == "__main__":
+    modbam.BYTES_PER_WORKER, modbam.WINDOW_BASES = 1, 2000
+    main(sys.argv[1:])
+"""
+
+
+def children(pid):
+    """The processes below one, by the kernel's own list."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found]
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the kernel's list of processes")
+def test_an_interrupted_ingest_of_a_bam_leaves_no_process(tmp_path):
+    reads = [
+        Read("ACGTTCGA" * 25, "C+m?,0,0,0;", (200, 10, 250), start=2000 * k + 100)
+        for k in range(2000)
+    ]
+    path = bam(tmp_path, *reads, lengths={"chr1": 4_100_000})
+    (tmp_path / "sheet.csv").write_text(f"sample,path\na,{path}\n")
+    (tmp_path / "run.py").write_text(BAM_COMMAND)
+    out = tmp_path / "out.zarr"
+    arguments = ["ingest", str(tmp_path / "sheet.csv"), "-o", str(out), "--workers", "2"]
+    command = [sys.executable, str(tmp_path / "run.py"), *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    give_up = time.monotonic() + 60
+    spool = part_folder(out) / "samples" / "0" / "read" / "calls.bin"
+    while not spool.exists() or len(children(process.pid)) < 2:
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    workers = children(process.pid)
+    # As a terminal does: to every process of the group.
+    os.killpg(process.pid, signal.SIGINT)
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "Traceback" not in told
+    assert "the same command resumes" in told
+    while any(is_running(pid) for pid in workers):
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 0
+    assert open_methylome(out).sizes["site"] == 2000 * 3

@@ -1,5 +1,6 @@
 """One window of a modBAM to counts: the part of `modbam` that worker processes run."""
 
+import signal
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -180,6 +181,8 @@ _counter: WindowCounter | None = None
 def start_worker(path: Path, mark: Mark | None, min_probability: float) -> None:
     """Give this worker process its own open BAM."""
     global _counter
+    # Ctrl-C reaches every process of the group; the one that asked for the work ends it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     pysam.set_verbosity(0)
     _counter = WindowCounter(path, mark, min_probability)
 

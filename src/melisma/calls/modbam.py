@@ -14,7 +14,7 @@ import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, nullcontext
 from itertools import groupby, islice
@@ -50,6 +50,7 @@ READS_TO_PEEK = 10_000
 # Fewer calls than this share on the right reference base, and the genome is another one.
 MATCHING_SHARE = 0.5
 MATCHING_CALLS = 1000
+_WAIT_SECONDS = 0.1
 
 
 class ContigPileup(NamedTuple):
@@ -112,6 +113,54 @@ def pileup(
         The file is no indexed BAM with MM tags, a read's tags are malformed or contradict its
         sequence, a modification is not supported, or the genome is another one.
     """
+    parts = _checked_rows(path, genome, mark, min_probability, workers, contigs, advance)
+    with closing(parts):
+        for contig, of_contig in groupby(parts, key=lambda part: part[0].window.contig):
+            found = _joined(contig, list(of_contig))
+            if len(found.position):
+                yield found
+
+
+def read_modbam(
+    path: Path | str,
+    *,
+    genome: Genome | None = None,
+    mark: str | None = None,
+    min_probability: float = 0.0,
+    workers: int | None = None,
+    contigs: Sequence[str] | None = None,
+    advance: Callable[[float], object] | None = None,
+) -> Iterator[ContigCalls]:
+    """M and N of a modBAM, some of a contig at a time; parameters and errors are `pileup`'s."""
+    parts = _checked_rows(path, genome, mark, min_probability, workers, contigs, advance)
+    coverage, methylated = (COUNTS.index(name) for name in ("coverage", "methylated"))
+    with closing(parts):
+        for rows, context in parts:
+            valid = rows.counts[coverage] > 0
+            yield ContigCalls(
+                rows.window.contig,
+                rows.position[valid],
+                rows.strand[valid],
+                rows.mark[valid],
+                rows.counts[methylated][valid],
+                rows.counts[coverage][valid],
+                None if genome is None else context[valid],
+            )
+
+
+CheckedRows = tuple[WindowRows, npt.NDArray[np.int8]]
+
+
+def _checked_rows(
+    path: Path | str,
+    genome: Genome | None,
+    mark: str | None,
+    min_probability: float,
+    workers: int | None,
+    contigs: Sequence[str] | None,
+    advance: Callable[[float], object] | None,
+) -> Generator[CheckedRows, None, None]:
+    """Each window's rows that lie on their base, and their contexts, in the BAM's order."""
     path = Path(path)
     chosen = None if mark is None else parse_mark(mark)
     if not 0 <= min_probability <= 1:
@@ -128,48 +177,12 @@ def pileup(
     size = path.stat().st_size
     progress = stage(f"Counting {path.name}", size) if advance is None else nullcontext(advance)
     with closing(counted), progress as done:
-        for contig, parts in groupby(counted, key=lambda rows: rows.window.contig):
-            kept: list[tuple[WindowRows, npt.NDArray[np.int8]]] = []
-            for rows in parts:
-                kept.append(checks.apply(rows))
-                done(size / len(windows))
+        for rows in counted:
+            part = checks.apply(rows)
             checks.judge()
-            found = _joined(contig, kept)
-            if len(found.position):
-                yield found
+            done(size / len(windows))
+            yield part
     checks.tell()
-
-
-def read_modbam(
-    path: Path | str,
-    *,
-    genome: Genome | None = None,
-    mark: str | None = None,
-    min_probability: float = 0.0,
-    workers: int | None = None,
-    contigs: Sequence[str] | None = None,
-    advance: Callable[[float], object] | None = None,
-) -> Iterator[ContigCalls]:
-    """M and N of a modBAM, contig by contig; parameters and errors are `pileup`'s."""
-    for found in pileup(
-        path,
-        genome=genome,
-        mark=mark,
-        min_probability=min_probability,
-        workers=workers,
-        contigs=contigs,
-        advance=advance,
-    ):
-        valid = found.coverage > 0
-        yield ContigCalls(
-            found.contig,
-            found.position[valid],
-            found.strand[valid],
-            found.mark[valid],
-            found.methylated[valid],
-            found.coverage[valid],
-            None if genome is None else found.context[valid],
-        )
 
 
 def _windows(path: Path, genome: Genome | None, contigs: Sequence[str] | None) -> list[Window]:
@@ -249,7 +262,7 @@ def _count(
     try:
         running.extend(pool.submit(count_window, w) for w in islice(todo, 2 * processes))
         while running:
-            rows = running.popleft().result()
+            rows = _result(running.popleft())
             running.extend(pool.submit(count_window, window) for window in islice(todo, 1))
             yield rows
     except BrokenProcessPool:
@@ -259,6 +272,13 @@ def _count(
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _result(job: Future[WindowRows]) -> WindowRows:
+    # With a limit, as polars' signal handler restarts a wait that Ctrl-C should end.
+    while not wait([job], timeout=_WAIT_SECONDS).done:
+        pass
+    return job.result()
 
 
 class _GenomeCheck:
@@ -315,7 +335,7 @@ class _GenomeCheck:
             )
 
 
-def _joined(contig: str, parts: Sequence[tuple[WindowRows, npt.NDArray[np.int8]]]) -> ContigPileup:
+def _joined(contig: str, parts: Sequence[CheckedRows]) -> ContigPileup:
     counts = np.concatenate([rows.counts for rows, _ in parts], axis=1)
     return ContigPileup(
         contig,
