@@ -9,6 +9,7 @@ import gzip
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -19,14 +20,18 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pysam
 
 from benchmarks import _peers
 from benchmarks._chr22 import chromosome
-from melisma.calls import ingest
+from melisma.calls import format_named, ingest
+from melisma.calls._reader import read_batches
+from melisma.calls._sample import Options, Source, read_sample
 
 FIRST_SEED = 100
 FORMATS = ("bedmethyl", "bismark_cov")
 PEAK_SAMPLES, PEAK_ROWS = 16, 5_000_000
+SCALE_SAMPLES, SCALE_ROWS = 16, 28_000_000
 
 
 def sample(rows: int, seed: int) -> pl.DataFrame:
@@ -140,12 +145,18 @@ def peers(folder: Path, *, rows: int, repeats: int) -> dict[str, Any]:
 
 
 def peak(folder: Path, *, samples: int, rows: int) -> dict[str, Any]:
-    """Peak memory in MB of a process that ingests these samples, and its speed."""
+    """Seconds and peak memory in MB of a process that ingests these samples, of bgzip files.
+
+    At most four are distinct; the others are links to them.
+    """
+    folder.mkdir()
     distinct = min(4, samples)
-    written = [
-        write(sample(rows, FIRST_SEED + k), "bismark_cov", folder / f"peak_{k}.cov.gz")
-        for k in range(distinct)
-    ]
+    written = []
+    for k in range(distinct):
+        plain = folder / f"peak_{k}.cov"
+        written.append(write(sample(rows, FIRST_SEED + k), "bismark_cov", plain))
+        pysam.tabix_compress(str(plain), f"{plain}.gz")
+        plain.unlink()
     files = []
     for k in range(samples):
         path = folder / f"sample_{k}.cov.gz"
@@ -156,18 +167,51 @@ def peak(folder: Path, *, samples: int, rows: int) -> dict[str, Any]:
     told = json.loads(done.stdout.splitlines()[-1])
     total = sum(written[k % distinct] for k in range(samples))
     return {
+        "samples": samples,
+        "distinct_samples": distinct,
+        "sites": told["sites"],
+        "rows": total,
+        "seconds": round(told["seconds"], 2),
+        "rows_per_second": round(total / told["seconds"]),
         "peak_mb": round(told["peak_mb"]),
-        "peak_of": {"samples": samples, "sites": told["sites"], "rows": total},
-        "peak_seconds": round(told["seconds"], 2),
+        "files_mb": round(sum(file.stat().st_size for file in files) / 1e6),
+        "work_mb": round(told["work_mb"]),
     }
+
+
+def one_file(folder: Path, *, rows: int, repeats: int) -> dict[str, Any]:
+    """Seconds to parse one bgzip file with one thread and with two, in turn, and their ratio."""
+    plain = folder / "one.cov"
+    total = write(sample(rows, FIRST_SEED), "bismark_cov", plain)
+    pysam.tabix_compress(str(plain), f"{plain}.gz")
+    form, path = format_named("bismark-cov"), Path(f"{plain}.gz")
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(repeats):
+        for threads, found in seconds.items():
+            began = time.perf_counter()
+            read = sum(len(batch.key) for batch in read_batches(path, form, threads=threads))
+            found.append(time.perf_counter() - began)
+            if read != total:
+                raise RuntimeError(f"{read} rows were read, {total} written.")
+    one, two = (statistics.median(found) for found in seconds.values())
+    return {"rows": total, "seconds_1": round(one, 3), "seconds_2": round(two, 3),
+            "speedup_2": round(one / two, 2)}  # fmt: skip
 
 
 def _child(out: str, files: list[str]) -> None:
     sheet = pl.DataFrame({"sample": [f"s{k}" for k in range(len(files))], "path": files})
     began = time.perf_counter()
     made = ingest(sheet, out)
-    seconds = time.perf_counter() - began
-    print(json.dumps({"peak_mb": _peak_mb(), "sites": made.sites, "seconds": seconds}))
+    told = {"seconds": time.perf_counter() - began, "sites": made.sites, "peak_mb": _peak_mb()}
+    print(json.dumps(told | {"work_mb": _work_mb(files[0])}))
+
+
+def _work_mb(file: str) -> float:
+    """What one sample's calls take on disk while an ingest is under way."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Source("s", Path(file), format_named("bismark-cov"), Path(folder) / "0")
+        read_sample(source, Options())
+        return sum(path.stat().st_size for path in Path(folder).rglob("*.*")) / 1e6
 
 
 def _peak_mb() -> float:
@@ -186,8 +230,13 @@ def measure(*, quick: bool) -> dict[str, Any]:
         samples, rows, repeats = (4, 600_000, 3) if quick else (8, 1_000_000, 5)
         found = speeds(folder, samples=samples, rows=rows, repeats=repeats)
         found |= {"peers": {}, "missing": []} if quick else peers(folder, rows=rows, repeats=3)
+        found["one_file"] = one_file(folder, rows=500_000 if quick else 8_000_000, repeats=repeats)
         size = (4, 500_000) if quick else (PEAK_SAMPLES, PEAK_ROWS)
-        found |= peak(folder, samples=size[0], rows=size[1])
+        small = peak(folder / "peak", samples=size[0], rows=size[1])
+        found |= {"peak_mb": small["peak_mb"], "peak_of": small}
+        if not quick:
+            shutil.rmtree(folder / "peak")
+            found["scale"] = peak(folder / "scale", samples=SCALE_SAMPLES, rows=SCALE_ROWS)
     return found | {"simulated": True, "seeds": [FIRST_SEED, FIRST_SEED + samples - 1]}
 
 
