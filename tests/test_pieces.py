@@ -2,12 +2,15 @@ import gzip
 import os
 
 import numpy as np
+import polars as pl
 import pysam
 import pytest
+from calls_files import noted
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from melisma.calls._pieces import cut, read_piece
+from melisma.calls import ingest
+from melisma.calls._pieces import cut, lacks_end, read_piece
 from melisma.calls._reader import read_batches
 from melisma.calls._registry import format_named
 from melisma.errors import MelismaError
@@ -161,6 +164,21 @@ def test_a_truncated_file_is_said(tmp_path):
     path.write_bytes(path.read_bytes()[:-300])
     with pytest.raises(MelismaError, match="is truncated"):
         read(path, 3)
+
+
+def test_a_file_cut_between_blocks_is_said(tmp_path):
+    text = cov(range(10, 5000, 2))
+    # 28 bytes shorter: whole blocks and whole lines, without the mark of the end.
+    path = bgzip(tmp_path / "a.cov.gz", text)
+    assert not lacks_end(path)
+    path.write_bytes(path.read_bytes()[:-28])
+    assert lacks_end(path)
+    sheet = pl.DataFrame({"sample": ["a"], "path": [str(path)]})
+    with noted() as notes:
+        ingest(sheet, tmp_path / "out.zarr")
+    assert any("were its last calls lost in a copy?" in note for note in notes)
+    (tmp_path / "b.cov").write_bytes(text)
+    assert not lacks_end(tmp_path / "b.cov")
 
 
 def test_a_line_without_end_is_refused(tmp_path):

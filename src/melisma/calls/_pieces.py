@@ -27,6 +27,8 @@ _NEWLINE = 10
 _HEADER, _FOOTER = 18, 8
 _MAGIC, _EXTRA = b"\x1f\x8b\x08\x04", b"\x06\x00BC\x02\x00"
 _LARGEST_BLOCK = 1 << 16
+# The empty block (SAM specification, 4.1.2).
+_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _READ = 1 << 18
 
 Offsets = npt.NDArray[np.int64]
@@ -72,6 +74,16 @@ def cut(path: Path, size: int) -> Pieces | None:
     if len(firsts) < 3:
         return None
     return Pieces(path, packed[firsts], plain[firsts], compressed=True)
+
+
+def lacks_end(path: Path) -> bool:
+    """Whether a bgzip file lacks the empty block at its end, as one cut short between blocks."""
+    with path.open("rb") as file:
+        head = file.read(_HEADER)
+        if head[:4] != _MAGIC or head[10:16] != _EXTRA:
+            return False
+        file.seek(-min(len(_END), path.stat().st_size), 2)
+        return file.read() != _END
 
 
 def _indexed_blocks(path: Path, total: int) -> tuple[Offsets, Offsets] | None:

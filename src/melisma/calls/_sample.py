@@ -13,6 +13,7 @@ from melisma import _contigs, progress
 from melisma.calls import _kernels
 from melisma.calls._format import Format, Kind, Strandless
 from melisma.calls._parser import Stat
+from melisma.calls._pieces import lacks_end
 from melisma.calls._reader import Batch, Run, lines_of_site, read_batches
 from melisma.calls._records import ContigCalls, site_key, unpack_key
 from melisma.calls._reference import ReferenceCheck
@@ -151,6 +152,11 @@ def read_sample(
             if stop is not None and stop.is_set():
                 raise InterruptedError
             raw.add(batch, spool)
+    if batches is None and lacks_end(source.path):
+        progress.note(
+            f"{source.path} lacks the empty block that ends a bgzip file: were its last calls lost "
+            "in a copy?"
+        )
     calls = _Sorting(source, options, raw).finish()
     (source.folder / f"{_DONE}.new").write_text(
         json.dumps({"made_from": made_from, "calls": calls._asdict()})
