@@ -131,8 +131,8 @@ def test_the_study_table_lists_every_key_and_default():
         model = field.annotation if name != "design" else field.annotation.__args__[0]
         for key, value in model.model_fields.items():
             known[f"{name}.{key}"] = "required" if value.is_required() else value.default
-    words = {None: "none", False: "false", "": "empty"}
-    assert rows == {key: str(words.get(value, value)) for key, value in known.items()}
+    words = {"None": "none", "False": "false", "": "empty"}
+    assert rows == {key: words.get(str(value), str(value)) for key, value in known.items()}
 
 
 def test_the_formats_page_lists_every_format_and_its_base():

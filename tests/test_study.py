@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from melisma.cli import main
 from melisma.differential import simulate
 from melisma.errors import MelismaError
 from melisma.study import open_with_design, read_study, run_study
@@ -187,3 +188,57 @@ def test_the_current_folder_is_no_place_for_a_run(study, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MelismaError, match="holds files that are not from a run"):
         run_study(study, ".")
+
+
+def test_a_study_without_a_design_is_quality_only(study, tmp_path):
+    study.write_text(STUDY.split("[design]")[0])
+    done = run_study(study, tmp_path / "out")
+    assert done.done == ("ingest", "qc", "report")
+    (sentence,) = done.left_out
+    assert sentence.startswith("The study has no [design], so this run is ingest and quality only")
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (record["designs"], record["left_out"]) == ([], [sentence])
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "no sites, no regions and no calibration" in report
+    assert (tmp_path / "out" / "multiqc" / "melisma_qc_mqc.json").exists()
+    assert run_study(study, tmp_path / "out").done == ()
+
+
+def test_contrasts_without_replicates_are_left_out_and_said(study, tmp_path):
+    sheet = tmp_path / "samples.tsv"
+    lines = sheet.read_text().splitlines()
+    sheet.write_text("\n".join([lines[0], lines[1], lines[7]]) + "\n")
+    done = run_study(study, tmp_path / "out")
+    assert done.done == ("ingest", "qc", "report")
+    (sentence,) = done.left_out
+    assert sentence.startswith("Not tested: g[b] - g[a] has no replicates: 2 samples and 2")
+    assert sentence in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_strict_study_stops_at_a_failed_check(study, tmp_path, capsys):
+    text = STUDY + "[qc]\nstrict = true\nmin_coverage = 500\n"
+    study.write_text(text)
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(study), "--out", str(tmp_path / "out")])
+    assert ended.value.code == 1
+    printed = capsys.readouterr()
+    assert "- min_coverage: s0 has 12" in printed.err
+    assert "Nothing was tested: 12 quality checks failed and the study is strict." in printed.out
+    assert (tmp_path / "out" / "report.html").exists()
+    study.write_text(text.replace("500", "5"))
+    assert run_study(study, tmp_path / "out").failed == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("min_depth = 3", "qc.min_depth is not a key of a study; known here are strict, spike_in"),
+        ("min_coverage = -1", "qc.min_coverage: input should be greater than or equal to 0"),
+        ('spike_in = "lambda"', "--spike-in names the contig 'lambda'"),
+    ],
+)
+def test_a_bad_qc_section_is_refused(study, tmp_path, line, message):
+    study.write_text(f"{STUDY}[qc]\n{line}\n")
+    with pytest.raises(MelismaError, match=message):
+        run_study(study, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

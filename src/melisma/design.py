@@ -23,6 +23,7 @@ __all__ = [
     "Comparison",
     "Contrast",
     "Design",
+    "NoReplicates",
     "compare",
     "make_contrasts",
     "make_design",
@@ -33,6 +34,10 @@ Floats = npt.NDArray[np.floating[Any]]
 Unit = Literal["samples", "samples within blocks", "blocks"]
 # A column is in the span of others when its relative residual is below this.
 _TOLERANCE = 1e-8
+
+
+class NoReplicates(MelismaError):
+    """A contrast whose samples leave no degree of freedom for the variation between them."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +163,7 @@ def _comparison(
             "cell[b] - cell[a]."
         )
     if n - reduced.shape[1] - 1 < 1:
-        raise MelismaError(
+        raise NoReplicates(
             f"{contrast.name} has no replicates: {n} {unit.split()[0]} and "
             f"{reduced.shape[1] + 1} coefficients leave no degree of freedom for the variation "
             "between samples. Add samples."

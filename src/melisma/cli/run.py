@@ -17,7 +17,8 @@ def run(
 ) -> None:
     """Run a study: ingest, quality, tests, regions, report.
 
-    Steps whose inputs and parameters have not changed are skipped.
+    Steps whose inputs and parameters have not changed are skipped. Without a [design] it stops
+    after quality. With [qc] strict it exits with 1 if a check fails, and tests nothing.
 
     \b
     Example:
@@ -36,4 +37,10 @@ def show_run(result: "Run") -> None:
     for word, steps in (("up to date", result.skipped), ("computed", result.done)):
         for step in steps:
             typer.echo(f"{word:<10}  {step}")
+    for sentence in result.left_out:
+        typer.echo(sentence)
     typer.echo(f"Report: {result.report}")
+    if result.failed:
+        for line in result.failed:
+            typer.echo(f"- {line}", err=True)
+        raise typer.Exit(1)

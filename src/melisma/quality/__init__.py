@@ -1,7 +1,8 @@
-"""Quality of a study: coverage, levels, resemblance, outliers, and who is who."""
+"""Quality of a study: coverage, conversion, sex, levels, outliers, limits, and who is who."""
 
+from melisma.quality._checks import LIMITS
 from melisma.quality._identity import Identity, person_labels
 from melisma.quality._sheet import Contradiction
 from melisma.quality.check import Quality, check_quality
 
-__all__ = ["Contradiction", "Identity", "Quality", "check_quality", "person_labels"]
+__all__ = ["LIMITS", "Contradiction", "Identity", "Quality", "check_quality", "person_labels"]

@@ -146,7 +146,9 @@ def level_table(tally: Tally, samples: Sequence[str], contigs: Sequence[str]) ->
     return pl.DataFrame(
         {
             "sample": list(samples) * len(places),
-            "contig": [contigs[contig] for contig, _ in places for _ in range(n)],
+            "contig": [
+                contigs[contig] if contig >= 0 else "" for contig, _ in places for _ in range(n)
+            ],
             "context": [CONTEXTS[context] for _, context in places for _ in range(n)],
             "sites": seen.astype(np.int64),
             "reads": reads if tally.has_counts else pl.Series([None] * len(reads), dtype=pl.Int64),

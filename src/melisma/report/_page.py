@@ -43,8 +43,7 @@ def page(study: Study) -> str:
             numbers=_numbers(study),
             findings=_sections.findings(study),
             quality=quality,
-            questions="".join(questions)
-            or calm("No contrast was asked for, so nothing was tested."),
+            questions="".join(questions) + _left_out(study),
             calibration=calibration,
             tables=tables,
             methods=methods(study),
@@ -54,6 +53,14 @@ def page(study: Study) -> str:
         )
         advance(1)
     return whole
+
+
+def _left_out(study: Study) -> str:
+    """Why what was asked for was not tested, or that nothing was asked for."""
+    left_out = study.run.get("left_out") or []
+    if not left_out and not study.contrasts:
+        left_out = ["No contrast was asked for, so nothing was tested."]
+    return "".join(calm(str(sentence)) for sentence in left_out)
 
 
 def _json(value: Any) -> str:

@@ -4,13 +4,13 @@ from html import escape
 
 import polars as pl
 
-from melisma.report import _figures_quality, _tables, _words
+from melisma.report import _figures_quality, _section_checks, _tables, _words
 from melisma.report._markup import Page, calm, figure
 from melisma.report._study import Groups, Study, covariates, groups
 
 
 def quality(study: Study, page: Page) -> str:
-    """Coverage, levels, PCA, correlation and identity."""
+    """Coverage, levels, PCA, correlation, checks and identity."""
     samples = study.table("qc_samples")
     if samples is None:
         return calm("This run holds no quality tables, so quality is not shown.")
@@ -24,7 +24,10 @@ def quality(study: Study, page: Page) -> str:
     qc = study.run.get("qc", {})
     parts += [calm(str(note)) for note in qc.get("notes") or []]
     pair = []
-    if {"pc1", "pc2"} <= set(samples.columns) and not samples["pc1"].is_null().any():
+    # Two samples have one component, which is no plane.
+    if {"pc1", "pc2"} <= set(samples.columns) and not any(
+        samples[name].has_nulls() for name in ("pc1", "pc2")
+    ):
         colourings = list(divisions)
         if study.people:
             colourings.append(groups(study, "person"))
@@ -39,6 +42,8 @@ def quality(study: Study, page: Page) -> str:
         pair.append(figure("Correlation of levels", plot, note=note))
     parts.append(f'<div class="pair">{"".join(pair)}</div>')
     parts.append(_levels(study, page, divisions))
+    parts.append(_section_checks.measures(study, page))
+    parts.append(_section_checks.checks(study))
     parts.append(identity(study, page))
     return "".join(parts)
 

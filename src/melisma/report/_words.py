@@ -329,7 +329,8 @@ def summary(study: Study) -> str:
     size = f"{count(run['samples'], 'sample')} and {count(run['sites'], 'site')}"
     mark = run.get("mark", "5mC")
     if not asked:
-        sentences = [f"This run describes {size} of {mark}; no contrast was asked for."]
+        why = "nothing was tested" if run.get("left_out") else "no contrast was asked for"
+        sentences = [f"This run describes {size} of {mark}; {why}."]
     elif len(asked) <= _TOLD:
         sentences = [f"Do marks differ {', and '.join(asked)}? The study holds {size} of {mark}."]
     else:

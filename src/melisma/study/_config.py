@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from melisma.errors import MelismaError
+from melisma.quality import LIMITS
 
 IDENTITY = "identity"
 
@@ -48,6 +49,32 @@ class DesignSection(_Section):
         return [value] if isinstance(value, str) else value
 
 
+def _limit(name: str) -> Any:
+    return Field(default=LIMITS[name][0], ge=0, allow_inf_nan=False)
+
+
+class QcSection(_Section):
+    """`[qc]`: the contigs that tell conversion, the limits of the checks, and the gate."""
+
+    strict: bool = False
+    spike_in: str | None = None
+    methylated_control: str | None = None
+    min_coverage: float = _limit("min_coverage")
+    min_sites: float = _limit("min_sites")
+    min_shared_sites: float = _limit("min_shared_sites")
+    max_conversion_failure: float = _limit("max_conversion_failure")
+    min_control_level: float = _limit("min_control_level")
+    max_strand_difference: float = _limit("max_strand_difference")
+    max_outliers: float = _limit("max_outliers")
+    max_sex_contradictions: float = _limit("max_sex_contradictions")
+    max_identity_contradictions: float = _limit("max_identity_contradictions")
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The checks' limits by name."""
+        return {name: getattr(self, name) for name in LIMITS}
+
+
 class SitesSection(_Section):
     """`[sites]`: the false discovery rate at which sites are called."""
 
@@ -74,7 +101,8 @@ class StudyConfig(_Section):
     title: str = "Study"
     input: InputSection
     ingest: IngestSection = IngestSection()
-    design: tuple[DesignSection, ...] = Field(min_length=1)
+    design: tuple[DesignSection, ...] = ()
+    qc: QcSection = QcSection()
     sites: SitesSection = SitesSection()
     regions: RegionsSection = RegionsSection()
     output: OutputSection = OutputSection()
@@ -144,6 +172,7 @@ def _known_keys(section: tuple[str, ...]) -> list[str]:
         "input": InputSection,
         "ingest": IngestSection,
         "design": DesignSection,
+        "qc": QcSection,
         "sites": SitesSection,
         "regions": RegionsSection,
         "output": OutputSection,

@@ -1,5 +1,6 @@
 """The steps of a study: ingest, quality, one step a contrast, report."""
 
+import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,17 @@ import xarray as xr
 
 from melisma import __version__, progress
 from melisma.calls import ingest
-from melisma.design import Design, compare, make_contrasts, make_design, read_sheet
+from melisma.design import (
+    Contrast,
+    Design,
+    NoReplicates,
+    compare,
+    make_contrasts,
+    make_design,
+    read_sheet,
+)
 from melisma.errors import MelismaError
-from melisma.methylome import open_methylome, parse_mark, sample_sheet
+from melisma.methylome import atomic_file, open_methylome, parse_mark, sample_sheet
 from melisma.quality import check_quality
 from melisma.report import write_report
 from melisma.study._analysis import analyse, slug
@@ -27,18 +36,27 @@ REPORT = "report.html"
 _PACKAGES = ("numpy", "scipy", "polars", "xarray", "zarr", "numba", "formulaic", "pysam", "plotly")
 _QUALITY_TABLES = (
     "qc_samples", "qc_levels", "qc_coverage", "qc_correlation", "identity_pairs",
-    "identity_distance",
+    "identity_distance", "qc_conversion", "qc_bias", "qc_sex", "qc_saturation", "qc_covariates",
+    "qc_confounding", "qc_checks",
 )  # fmt: skip
+# A store of levels has no coverage.
+_OF_COUNTS = ("qc_coverage", "qc_saturation")
 
 
 @dataclass(frozen=True)
 class Run:
-    """Where a run's results lie, and which steps were computed and which were up to date."""
+    """Where a run's results lie, and which steps were computed and which were up to date.
+
+    left_out : a sentence for each thing that was not tested, and why
+    failed : the failed checks of a study whose `[qc]` is strict; nothing was tested then
+    """
 
     folder: Path
     report: Path
     done: tuple[str, ...]
     skipped: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
 
 
 def run_study(
@@ -86,7 +104,16 @@ def _check_designs(config: StudyConfig, sheet: pl.DataFrame) -> None:
         design = make_design(sheet, section.formula, block=block)
         for text in section.contrasts:
             for contrast in make_contrasts(design, text):
-                compare(design, contrast)
+                _without_replicates(design, contrast)
+
+
+def _without_replicates(design: Design, contrast: Contrast) -> str:
+    """Why a contrast is left out: it has no replicates; empty where it can be tested."""
+    try:
+        compare(design, contrast)
+    except NoReplicates as error:
+        return f"Not tested: {error}"
+    return ""
 
 
 def _run(
@@ -99,17 +126,22 @@ def _run(
     methylome = open_methylome(folder.path / STORE)
     quality = folder.step(
         "qc",
-        ingested,
-        [f"tables/{name}.parquet" for name in _QUALITY_TABLES],
-        lambda: _quality(methylome, folder),
+        {**ingested, "qc": config.qc.model_dump(exclude={"strict"})},
+        [f"tables/{name}.parquet" for name in _QUALITY_TABLES if name not in _OF_COUNTS],
+        lambda: _quality(methylome, folder, config),
     )
+    failed = tuple(quality["failed"]) if config.qc.strict else ()
+    left_out = _nothing_tested(config, failed)
     kept = {f"{name}.{kind}" for name in _QUALITY_TABLES for kind in ("parquet", "tsv")}
     designs = []
-    for section in config.design:
+    for section in () if failed else config.design:
         design = _design(section, methylome, quality)
         contrasts = []
         for text in section.contrasts:
             for contrast in make_contrasts(design, text):
+                if reason := _without_replicates(design, contrast):
+                    left_out.append(reason)
+                    continue
                 stem = f"{section.name or 'design'}.{slug(contrast)}"
                 result = folder.step(
                     stem,
@@ -122,6 +154,7 @@ def _run(
         designs.append(_design_record(section, design, contrasts))
     folder.remove_stale(kept)
     record = _record(config, methylome, inputs, quality, designs, notices)
+    record["left_out"] = left_out
     unchanged = not folder.done and (folder.path / REPORT).exists()
     if unchanged and folder.before.get("created"):
         record["created"] = folder.before["created"]
@@ -134,7 +167,21 @@ def _run(
     )
     folder.write_record(record | {"steps": dict(folder.steps)})
     final = folder.finish()
-    return Run(final, final / REPORT, tuple(folder.done), tuple(folder.skipped))
+    steps = tuple(folder.done), tuple(folder.skipped)
+    return Run(final, final / REPORT, *steps, left_out=tuple(left_out), failed=failed)
+
+
+def _nothing_tested(config: StudyConfig, failed: Sequence[str]) -> list[str]:
+    """Why no contrast at all is tested: the quality gate, or a study that asks for none."""
+    if failed:
+        noun = "check" if len(failed) == 1 else "checks"
+        return [f"Nothing was tested: {len(failed)} quality {noun} failed and the study is strict."]
+    if not config.design:
+        return [
+            "The study has no [design], so this run is ingest and quality only: no sites, no "
+            "regions and no calibration were computed."
+        ]
+    return []
 
 
 def _bound(
@@ -178,11 +225,20 @@ def _ingest(config: StudyConfig, sheet: pl.DataFrame, folder: RunFolder) -> dict
     return {"samples": summary.samples, "sites": summary.sites}
 
 
-def _quality(methylome: xr.Dataset, folder: RunFolder) -> dict[str, Any]:
+def _quality(methylome: xr.Dataset, folder: RunFolder, config: StudyConfig) -> dict[str, Any]:
     mark = None if len(methylome.attrs["marks"]) == 1 else methylome.attrs["marks"][0]
-    quality = check_quality(methylome, mark=mark)
+    quality = check_quality(
+        methylome,
+        mark=mark,
+        spike_in=config.qc.spike_in,
+        methylated_control=config.qc.methylated_control,
+        limits=config.qc.limits,
+    )
     for name, table in quality.tables().items():
         folder.table(name, table)
+    for name, content in quality.multiqc().items():
+        with atomic_file(folder.path / "multiqc" / name) as work:
+            work.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
     return quality.summary()
 
 
@@ -250,7 +306,8 @@ def _record(
         "genome": {"name": genome["name"]} if genome else None,
         "qc": dict(quality),
         "designs": designs,
-        "parameters": {"ingest": config.ingest.model_dump()} | _parameters(config),
+        "parameters": {"ingest": config.ingest.model_dump(), "qc": config.qc.model_dump()}
+        | _parameters(config),
     }
 
 

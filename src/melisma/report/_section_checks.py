@@ -1,0 +1,101 @@
+"""The checks, conversion, sex, strands, saturation and what the sheet explains."""
+
+from html import escape
+
+import polars as pl
+
+from melisma.report import _figures_checks, _tables, _words
+from melisma.report._markup import Page, calm, figure
+from melisma.report._study import Study
+
+_MOST_LISTED = 60
+# Limit of failed conversion where the run does not record one.
+_FAILURE = 0.01
+
+
+def checks(study: Study) -> str:
+    """How many checks pass, and each that fails or warns."""
+    table = study.table("qc_checks")
+    if table is None or table.is_empty():
+        return ""
+    counts = {s: table.filter(pl.col("status") == s).height for s in ("pass", "warn", "fail")}
+    words = (
+        f"{_words.count(counts['pass'], 'check')} {'passes' if counts['pass'] == 1 else 'pass'}, "
+        f"{counts['warn']:,} {'warns' if counts['warn'] == 1 else 'warn'} and "
+        f"{counts['fail']:,} {'fails' if counts['fail'] == 1 else 'fail'}."
+    )
+    bad = table.filter(pl.col("status").is_in(["fail", "warn"])).sort("status")
+    rows = [
+        [
+            escape(r["check"].replace("_", " ")),
+            f'<span class="alert">{r["status"]}</span>' if r["status"] == "fail" else r["status"],
+            escape(r["sentence"]),
+        ]
+        for r in bad.head(_MOST_LISTED).iter_rows(named=True)
+    ]
+    head = [("check", "name"), ("", "name"), ("found", "")]
+    listed = _tables.html_table(head, rows, "Checks that fail or warn") if rows else ""
+    more = bad.height - len(rows)
+    rest = f'<p class="note">{more:,} more are in qc_checks.</p>' if more > 0 else ""
+    return f'<h3 id="checks">Checks</h3><p class="lead">{escape(words)}</p>{listed}{rest}'
+
+
+def measures(study: Study, page: Page) -> str:
+    """Conversion, sex, saturation and the sheet's columns, each with its plot or its reason."""
+    said = study.run.get("qc", {}).get("sentences") or {}
+    drawn, calms = [], []
+    for key, draw in (("conversion", _conversion), ("sex", _sex), ("saturation", _saturation),
+                      ("covariates", _covariates)):  # fmt: skip
+        plot = draw(study, page, str(said.get(key) or ""))
+        if plot:
+            drawn.append(plot)
+        elif said.get(key):
+            calms.append(calm(str(said[key])))
+    if said.get("strands"):
+        calms.append(calm(str(said["strands"])))
+    confounded = study.run.get("qc", {}).get("confounded") or []
+    calms += [calm(str(sentence)) for sentence in confounded[:_MOST_LISTED]]
+    pairs = [drawn[i : i + 2] for i in range(0, len(drawn), 2)]
+    shown = "".join(
+        f'<div class="pair">{"".join(pair)}</div>' if len(pair) > 1 else pair[0] for pair in pairs
+    )
+    return shown + "".join(calms)
+
+
+def _conversion(study: Study, page: Page, words: str) -> str:
+    table = study.table("qc_conversion")
+    if table is None or table["failure"].null_count() == table.height:
+        return ""
+    limit = study.run.get("parameters", {}).get("qc", {}).get("max_conversion_failure", _FAILURE)
+    plot = page.plot("conversion", _figures_checks.conversion(table, float(limit)))
+    return figure("Failed conversion", plot, note=escape(words))
+
+
+def _sex(study: Study, page: Page, words: str) -> str:
+    table = study.table("qc_sex")
+    if table is None or table["x_ratio"].null_count() == table.height:
+        return ""
+    clash = study.run.get("qc", {}).get("sex_contradictions") or []
+    items = "".join(f"<li>{escape(str(sentence))}</li>" for sentence in clash)
+    noun = "contradiction" if len(clash) == 1 else "contradictions"
+    box = f'<div class="warning"><h4>Named {noun}</h4><ul>{items}</ul></div>' if clash else ""
+    plot = page.plot("sex", _figures_checks.sex(table))
+    return figure("Sex by the calls", plot, note=escape(words)) + box
+
+
+def _saturation(study: Study, page: Page, words: str) -> str:
+    table = study.table("qc_saturation")
+    if table is None or table["sites_10"].null_count() == table.height:
+        return ""
+    plot = page.plot("saturation", _figures_checks.saturation(table))
+    note = f"{words} Dotted lines are extrapolated."
+    return figure("Saturation", plot, note=escape(note))
+
+
+def _covariates(study: Study, page: Page, words: str) -> str:
+    table = study.table("qc_covariates")
+    if table is None or table.is_empty():
+        return ""
+    plot = page.plot("covariates", _figures_checks.explained(table))
+    note = f"Adjusted R², dark is 1. {words}"
+    return figure("What the sample sheet explains", plot, note=escape(note))
