@@ -5,7 +5,7 @@ from typing import Any
 import polars as pl
 
 from melisma.report._figures_quality import plain
-from melisma.report._style import HIGH_IS_DARK, Figure, direct_label, y_title
+from melisma.report._style import HIGH_IS_DARK, Figure, direct_label, separated, y_title
 
 # More samples than this are drawn as a few of them, and named only on hovering.
 _MANY_SAMPLES = 24
@@ -113,7 +113,8 @@ def sex(table: pl.DataFrame) -> Figure:
 def saturation(table: pl.DataFrame) -> Figure:
     """Sites seen with a share of the reads: full lines thinned, dotted ones extrapolated."""
     shown = _representatives(table)
-    traces, labels = [], []
+    traces: list[dict[str, Any]] = []
+    ends: list[tuple[str, float, str]] = []
     for column, words, token in (
         ("sites_1", "1 read", "@o2"),
         ("sites_5", "5 reads", "@o1"),
@@ -144,8 +145,13 @@ def saturation(table: pl.DataFrame) -> Figure:
             most: Any = part[column].last() if part.height else 0.0
             top = max(top, float(most))
         if top:
-            labels.append(direct_label(words, 1, top, token, shift=(4, 0), xref="paper",
-                                       xanchor="left"))  # fmt: skip
+            ends.append((words, top, token))
+    tops = [top for _, top, _ in ends]
+    heights = separated(tops, 0.06 * max(tops, default=0.0))
+    labels = [
+        direct_label(words, 1, height, token, shift=(4, 0), xref="paper", xanchor="left")
+        for (words, _, token), height in zip(ends, heights, strict=True)
+    ]
     layout = {
         "xaxis": {"title": {"text": "share of the reads sequenced"}, "range": [0, 2], "nticks": 5},
         "yaxis": {"rangemode": "tozero", "nticks": 5},

@@ -59,7 +59,7 @@ def measures(study: Study, page: Page) -> str:
     shown = "".join(
         f'<div class="pair">{"".join(pair)}</div>' if len(pair) > 1 else pair[0] for pair in pairs
     )
-    return shown + "".join(calms)
+    return shown + _sex_contradictions(study) + "".join(calms)
 
 
 def _conversion(study: Study, page: Page, words: str) -> str:
@@ -75,12 +75,17 @@ def _sex(study: Study, page: Page, words: str) -> str:
     table = study.table("qc_sex")
     if table is None or table["x_ratio"].null_count() == table.height:
         return ""
+    plot = page.plot("sex", _figures_checks.sex(table))
+    return figure("Sex by the calls", plot, note=escape(words))
+
+
+def _sex_contradictions(study: Study) -> str:
     clash = study.run.get("qc", {}).get("sex_contradictions") or []
+    if not clash:
+        return ""
     items = "".join(f"<li>{escape(str(sentence))}</li>" for sentence in clash)
     noun = "contradiction" if len(clash) == 1 else "contradictions"
-    box = f'<div class="warning"><h4>Named {noun}</h4><ul>{items}</ul></div>' if clash else ""
-    plot = page.plot("sex", _figures_checks.sex(table))
-    return figure("Sex by the calls", plot, note=escape(words)) + box
+    return f'<div class="warning"><h4>Named {noun}</h4><ul>{items}</ul></div>'
 
 
 def _saturation(study: Study, page: Page, words: str) -> str:
