@@ -63,7 +63,8 @@ def test_checks_are_counted_and_the_failed_ones_listed(page: Any) -> None:
     assert "2 fail." in text
     assert len(quality.failed) == 2
     assert "s&lt;6&gt; is female in the sheet, but looks male: chrX is covered 0." in text
-    assert "of 1,1" in text
+    reads = quality.conversion["reads"][5]
+    assert f"of {reads:,} cytosine reads (lambda) were not converted" in text
     assert "s<6>" not in text
 
 

@@ -76,12 +76,12 @@ def _paragraphs(study: Study) -> list[str]:
     ]
     if study.table("qc_checks") is not None:
         texts.append(
-            "Failed conversion is the methylated share of an unmethylated control's cytosines, with "
-            "Wilson's interval, or CHH's as an upper bound. Sex is told by the median depth of chrX "
-            "and chrY against the autosomes. Strands are compared by a Mantel-Haenszel difference "
-            "over CpGs. Saturation below all reads is the exact expectation of random thinning, and "
-            "above them a Poisson mixture fitted to the depths. R² of all variance has a p-value by "
-            "permutation, R² of a component by its F test."
+            "Failed conversion is the methylated share of an unmethylated control's cytosines, "
+            "with Wilson's interval, or CHH's as an upper bound. Sex is told by the median depth "
+            "of chrX and chrY against the autosomes. Strands are compared by a Mantel-Haenszel "
+            "difference over CpGs. Saturation below all reads is the exact expectation of random "
+            "thinning, and above them a Poisson mixture fitted to the depths. R² of all variance "
+            "has a p-value by permutation, R² of a component by its F test."
         )
     if any(c.sites is not None for c in study.contrasts):
         texts.append(
