@@ -130,8 +130,8 @@ class ArrayWriter:
 
 
 def part_folder(path: Path) -> Path:
-    """Where the unfinished work for `path` lies: `<path>.part`, beside it."""
-    whole = path if path.name not in ("", "..") else path.resolve()
+    """Where the unfinished work for `path` lies: `<path>.part`, beside it (a link's target)."""
+    whole = path.resolve() if path.is_symlink() or path.name in ("", "..") else path
     return whole.with_name(whole.name + ".part")
 
 

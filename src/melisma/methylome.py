@@ -23,9 +23,7 @@ live in a generation group (`v1/`), and the root's attributes name the live gene
 schema version.
 """
 
-import json
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,12 +34,13 @@ import numpy.typing as npt
 import xarray as xr
 
 from melisma import _contigs
+from melisma._generations import clear_part, next_generation, publish, root_record, work_lock
 from melisma._store import ArrayWriter, atomic_file, part_folder, replace_folder
 from melisma.errors import MelismaError
 
 __all__ = [
     "CONTEXTS", "MARKS", "SCHEMA_VERSION", "SITE_ARRAYS", "SITE_DTYPES", "STRANDS",
-    "UNKNOWN_CONTEXT", "Block", "Mark", "Region", "Writer", "atomic_file", "blocks",
+    "UNKNOWN_CONTEXT", "VALUE_ARRAYS", "Block", "Mark", "Region", "Writer", "atomic_file", "blocks",
     "chunk_sites", "contig_offsets", "dataset", "natural_order", "open_methylome", "parse_mark",
     "parse_region", "part_folder", "replace_folder", "sample_array", "sample_sheet", "select",
     "single_mark", "validate", "write",
@@ -50,6 +49,7 @@ __all__ = [
 SCHEMA_VERSION = 1
 CONTEXTS = ("CG", "CHG", "CHH", "unknown")
 UNKNOWN_CONTEXT = CONTEXTS.index("unknown")
+VALUE_ARRAYS = ("methylated", "coverage", "beta")
 STRANDS = ("separate", "merged", "unknown")
 SITE_ARRAYS = ("contig", "position", "strand", "mark", "context")
 SITE_DTYPES = {
@@ -326,7 +326,8 @@ class Writer:
     """Write a store block by block; the final path appears only when everything is written.
 
     Use as a context manager. Work lies in `<path>.part/store`; leaving the block without an
-    exception moves it to `path`, and an exception leaves `.part` to whoever owns it.
+    exception moves it to `path`, and an exception leaves `.part` to whoever owns it. A store that
+    is there gets a new generation: what reads the old one goes on reading it.
 
     Parameters
     ----------
@@ -361,12 +362,14 @@ class Writer:
         self._chunk = chunk_sites(len(samples["sample"]))
         self._per_contig = np.zeros(len(contigs), dtype=np.int64)
         self._unplaced = 0
+        self._generation: str
         self._writer: ArrayWriter
 
     def __enter__(self) -> "Writer":
+        self._generation = next_generation(self.path)
         self._writer = ArrayWriter(
             part_folder(self.path) / "store",
-            "v1",
+            self._generation,
             sites=self._site_dtypes,
             values=self._values,
             samples={name: sample_array(column) for name, column in self._samples.items()},
@@ -389,32 +392,33 @@ class Writer:
         if kind is not None:
             return
         offsets = [self._unplaced + int(i) for i in (0, *np.cumsum(self._per_contig))]
-        root = {"melisma": {"schema": SCHEMA_VERSION, "generation": "v1"}}
+        root = {"melisma": {"schema": SCHEMA_VERSION, "generation": self._generation}}
         self._writer.finish(self._attrs | {"contig_offsets": offsets}, root)
-        replace_folder(self._writer.folder, self.path)
+        publish(self._writer.folder, self.path)
 
 
 def write(methylome: xr.Dataset, path: Path | str) -> None:
     """Write a methylome to a store, atomically; an existing store is replaced."""
     validate(methylome)
-    values = [name for name in ("methylated", "coverage", "beta") if name in methylome]
+    values = [name for name in VALUE_ARRAYS if name in methylome]
     final = Path(path)
     kept = {k: v for k, v in methylome.attrs.items() if k not in _ATTRIBUTES}
-    with Writer(
-        final,
-        samples=sample_sheet(methylome),
-        contigs=methylome.attrs["contigs"],
-        marks=methylome.attrs["marks"],
-        strands=methylome.attrs["strands"],
-        values={name: methylome[name].dtype for name in values},
-        attrs=kept,
-        probes="probe" in methylome,
-    ) as writer:
-        for start in range(0, methylome.sizes["site"], writer._chunk):
-            part = methylome.isel(site=slice(start, start + writer._chunk))
-            names = (*SITE_ARRAYS, *(["probe"] if "probe" in methylome else []), *values)
-            writer.append({name: part[name].values for name in names})
-    shutil.rmtree(part_folder(final), ignore_errors=True)
+    with work_lock(final) as part:
+        with Writer(
+            final,
+            samples=sample_sheet(methylome),
+            contigs=methylome.attrs["contigs"],
+            marks=methylome.attrs["marks"],
+            strands=methylome.attrs["strands"],
+            values={name: methylome[name].dtype for name in values},
+            attrs=kept,
+            probes="probe" in methylome,
+        ) as writer:
+            for start in range(0, methylome.sizes["site"], writer._chunk):
+                piece = methylome.isel(site=slice(start, start + writer._chunk))
+                names = (*SITE_ARRAYS, *(["probe"] if "probe" in methylome else []), *values)
+                writer.append({name: piece[name].values for name in names})
+        clear_part(part)
 
 
 _ATTRIBUTES = ("schema", "contigs", "contig_offsets", "marks", "strands", "sheet")
@@ -429,6 +433,9 @@ def sample_sheet(methylome: xr.Dataset) -> dict[str, list[Any]]:
 
 def open_methylome(path: Path | str, *, chunks: Any = None) -> xr.Dataset:
     """Open a store, lazily.
+
+    The Dataset goes on reading the generation that lived when it was opened, whatever changes
+    the store meanwhile; that generation's files stay for as long as the Dataset is not loaded.
 
     Parameters
     ----------
@@ -448,18 +455,18 @@ def open_methylome(path: Path | str, *, chunks: Any = None) -> xr.Dataset:
             else ""
         )
         raise MelismaError(f"There is no methylome store at {path}.{hint}")
-    try:
-        root = json.loads((path / "zarr.json").read_text())["attributes"]["melisma"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise MelismaError(
-            f"{path} is not a methylome store: make one with `melisma ingest`."
-        ) from None
+    root = root_record(path)
+    if root is None:
+        raise MelismaError(f"{path} is not a methylome store: make one with `melisma ingest`.")
     if root["schema"] > SCHEMA_VERSION:
         raise MelismaError(
             f"{path} has schema version {root['schema']}, and this melisma reads up to "
             f"{SCHEMA_VERSION}: install a newer melisma."
         )
-    opened = xr.open_zarr(path, group=root["generation"], consolidated=False, chunks=chunks)
+    from melisma._held_store import HeldStore
+
+    held = HeldStore(path, written=(*SITE_ARRAYS, *VALUE_ARRAYS))
+    opened = xr.open_zarr(cast(Any, held), group=held.generation, consolidated=False, chunks=chunks)
     # Zarr does not tell a sample-sheet column from a variable; their dimensions do.
     sheet = {str(n): array for n, array in opened.data_vars.items() if array.dims == ("sample",)}
     # Zarr lists arrays in the file system's order; the sheet has its own.

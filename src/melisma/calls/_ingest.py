@@ -1,7 +1,6 @@
 """Many samples' files into one store, resumable, in bounded memory."""
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from melisma import progress
+from melisma._generations import clear_part, work_lock
 from melisma.calls import _join
 from melisma.calls._registry import MODBAM, format_named, sniff
 from melisma.calls._sample import (
@@ -101,7 +101,7 @@ def ingest(
     if _is_complete(out, inputs, overwrite=overwrite):
         progress.note(f"{out} is complete and made from the same inputs: nothing to do.")
         return _summary(out, reused=True)
-    with _lock(out), _work_folder(out):
+    with work_lock(out) as part, _work_folder(out):
         samples = _read_all(sources, options, workers or _processors())
         names = [source.sample for source in sources]
         samples = _join.name_alike(names, samples, options.genome.contigs if options.genome else ())
@@ -117,7 +117,7 @@ def ingest(
                 attrs=attrs,
                 advance=advance,
             )
-    shutil.rmtree(part_folder(out))
+        clear_part(part)
     return _summary(out, reused=False)
 
 
@@ -170,21 +170,6 @@ def _is_complete(out: Path, inputs: str, *, overwrite: bool) -> bool:
             "another store."
         )
     return True
-
-
-@contextmanager
-def _lock(out: Path) -> Iterator[None]:
-    """Keep other processes from working on the same store; the lock goes with the process."""
-    part = part_folder(out)
-    part.mkdir(parents=True, exist_ok=True)
-    with (part / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise MelismaError(
-                f"Another process is making {out}: wait for it, or name another store."
-            ) from None
-        yield
 
 
 @contextmanager
