@@ -1,6 +1,7 @@
 """The parser's kernel against a plain Python parser, and the numbers it reads."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -18,14 +19,13 @@ from melisma.methylome import MARKS
 
 TEXT_FORMATS = [form for form in FORMATS if form.columns is not None]
 CODES = {word: k for k, m in enumerate(MARKS) for word in (m.code, m.chebi, m.name) if word}
-CONTEXT = {"CG": 0, "CHG": 1, "CHH": 2}
 STRAND = {"+": 1, "F": 1, "-": -1, "R": -1, ".": 0, "*": 0, "C": 1, "G": -1, "c": 1, "g": -1}
 
 
 def plain_rows(form, text):
     """The rows that the format's definition gives, one at a time; None where one is at fault."""
     rows = []
-    skip_header = form.header is not None
+    skip_header, fitted = form.header is not None, False
     for line in text.split("\n"):
         line = line.removesuffix("\r")
         if form.spaces_from == 0:
@@ -35,12 +35,28 @@ def plain_rows(form, text):
         if skip_header:
             skip_header = False
             continue
+        if not fitted:
+            form, fitted = plain_layout(form, line), True
         row = plain_row(form, line)
         if row is None:
             return rows, False
-        if row[4]:
+        if row[4] and row[6] < 4:
             rows.append(row)
     return rows, True
+
+
+def plain_fields(form, line):
+    if form.spaces_from is None:
+        return line.split("\t")
+    fields = line.split("\t", form.spaces_from)
+    return [*fields[: form.spaces_from], *" ".join(fields[form.spaces_from :]).split()]
+
+
+def plain_layout(form, line):
+    """The format with the layout that has as many columns as its first row."""
+    count = len(plain_fields(form, line))
+    layouts = [form.columns, *form.layouts]
+    return form._replace(columns=next((k for k in layouts if len(k) == count), form.columns))
 
 
 def plain_row(form, line):
@@ -48,11 +64,7 @@ def plain_row(form, line):
     tabbed = line if form.spaces_from is None else "".join(line.split("\t")[: form.spaces_from])
     if " " in tabbed or "\r" in line:
         return None
-    if form.spaces_from is None:
-        fields = line.split("\t")
-    else:
-        fields = line.split("\t", form.spaces_from)
-        fields = [*fields[: form.spaces_from], *" ".join(fields[form.spaces_from :]).split()]
+    fields = plain_fields(form, line)
     if len(fields) != len(form.columns):
         return None
     read = {Kind.STRAND: 0, Kind.CODE: 0, Kind.CONTEXT: 3}
@@ -65,9 +77,11 @@ def plain_row(form, line):
     position = read[Kind.POSITION] - form.base
     if position < 0 or not read[Kind.CONTIG] or read[Kind.CONTIG].startswith('"'):
         return None
-    if Kind.END in read and read[Kind.END] - read[Kind.POSITION] != form.width:
-        return None
     strand = read.get(Kind.BASE, read[Kind.STRAND])
+    if Kind.END in read:
+        width = read[Kind.END] - read[Kind.POSITION]
+        if not form.width <= width <= (form.widest or form.width) or (width > 1 and strand < 0):
+            return None
     return read[Kind.CONTIG], position, strand, read[Kind.CODE], n, m, read[Kind.CONTEXT]
 
 
@@ -80,22 +94,48 @@ def plain_field(kind, field):
             raise ValueError
         return int(value)
     if kind <= Kind.LEVEL_UNMETHYLATED:
+        if re.fullmatch(r"-?nan|\.", field, flags=re.IGNORECASE):
+            return math.nan
         if not 0 <= float(field) <= 1e9:
             raise ValueError
         return float(field)
     if kind == Kind.CODE:
         return CODES[field.split(",")[0]]
     if kind == Kind.CONTEXT:
-        return CONTEXT.get(field, 3)
+        return plain_context(field.upper())
+    if kind == Kind.FLAG:
+        return ["0", "1"].index(field)
     if (field in "CGcg") != (kind == Kind.BASE):
         raise ValueError
     return STRAND[field]
+
+
+def plain_context(field):
+    """The context's index, and 4 more where the base is mutated."""
+    if len(field) > 3 and field.endswith("X"):
+        return plain_context(field[:-1]) + 4 if len(field) == 4 else 7
+    forms = ["CG|CG.|CPG|[^C]CG", "C[ACTHX]G", "C[ACTH][ACTH]", ".*"]
+    return next(k for k, form in enumerate(forms) if re.fullmatch(form, field, flags=re.DOTALL))
 
 
 def plain_counts(form, read):
     m, n = read.get(Kind.METHYLATED), read.get(Kind.COVERAGE)
     if form.counts == Counts.METHYLATED_UNMETHYLATED:
         n = m + read[Kind.UNMETHYLATED]
+    if form.counts == Counts.WITHIN_DEPTH:
+        depth, n = n, m + read[Kind.UNMETHYLATED] + read.get(Kind.OTHER, 0)
+        if n > depth:
+            raise ValueError
+    levels = [read[kind] for kind in (Kind.LEVEL, Kind.LEVEL_UNMETHYLATED) if kind in read]
+    if any(map(math.isnan, levels)):
+        if n:
+            raise ValueError
+        return 0, 0
+    scale = 100 if form.percent else 1
+    if form.counts == Counts.LEVEL_COVERAGE:
+        if read[Kind.LEVEL] > scale:
+            raise ValueError
+        m = math.floor(n * read[Kind.LEVEL] / scale + 0.5)
     if form.counts == Counts.PERCENTS:
         m, u = (
             math.floor(n * read[kind] / 100 + 0.5) for kind in (Kind.LEVEL, Kind.LEVEL_UNMETHYLATED)
@@ -107,38 +147,44 @@ def plain_counts(form, read):
         raise ValueError
     if m > n:
         raise ValueError
-    if Kind.LEVEL in read:
-        scale = 100 if form.percent else 1
-        if abs(read[Kind.LEVEL] * n - scale * m) > 0.01 * scale * n + 1e-6:
-            raise ValueError
+    allowed = form.tolerance * scale * n + 1e-6
+    if Kind.LEVEL in read and abs(read[Kind.LEVEL] * n - scale * m) > allowed:
+        raise ValueError
     return n, m
 
 
 @st.composite
-def a_row(draw, form):
+def a_row(draw, form, columns):
     """One row's fields; counts agree with each other."""
     m, u, other = (draw(st.integers(0, 300)) for _ in range(3))
     position = draw(st.integers(form.base, 2**31 - 3))
-    n = m + u + (other if form.counts == Counts.VALID_SUM else 0)
+    n = m + u + (other if any(column.kind == Kind.OTHER for column in columns) else 0)
+    depth = n + draw(st.integers(0, 9)) * (form.counts == Counts.WITHIN_DEPTH)
+    written = ["{:.3f}", "{:.10g}", "{!r}"] if form.tolerance < 0.01 else ["{:.2f}", "{!r}"]
     percent = 100.0 if form.percent else 1.0
     level = percent * m / n if n else 0.0
     made = {
         Kind.SKIP: draw(st.sampled_from(["0", "x", "255,0,0", "a_long_name_of_22_chars", "μ"])),
         Kind.CONTIG: draw(st.sampled_from(["1", "chr1", "chrX", "scaffold_1234.5", "track_a"])),
         Kind.POSITION: str(position),
-        Kind.END: str(position + form.width),
+        Kind.END: str(position + draw(st.integers(form.width, form.widest or form.width))),
         Kind.METHYLATED: str(m),
         Kind.UNMETHYLATED: str(u),
-        Kind.COVERAGE: str(n),
+        Kind.COVERAGE: str(depth),
         Kind.OTHER: str(other),
-        Kind.LEVEL: draw(st.sampled_from(["{:.2f}", "{:.10g}", "{!r}"])).format(level),
+        Kind.LEVEL: draw(st.sampled_from(written)).format(level) if n else "nan",
         Kind.LEVEL_UNMETHYLATED: f"{percent - level:.2f}",
         Kind.STRAND: draw(st.sampled_from("+-.FR*")),
         Kind.BASE: draw(st.sampled_from("CGcg")),
-        Kind.CONTEXT: draw(st.sampled_from(["CG", "CHG", "CHH", "--", "CN", "C"])),
+        Kind.CONTEXT: draw(st.sampled_from(CONTEXTS)),
+        Kind.FLAG: draw(st.sampled_from("01")),
         Kind.CODE: draw(st.sampled_from(["m", "h", "a", "C", "21839", "27551", "5mC", "m,CG,0"])),
     }
-    return [made[column.kind] for column in form.columns]
+    return [made[column.kind] for column in columns]
+
+
+CONTEXTS = ["CG", "CHG", "CHH", "--", "CN", "C", "CpG", "CXG", "CCG", "CHHx", "CpGx", "CGT", "CAT"]
+CONTEXTS += ["CNN", "CTG", "ACG", "GCGA", "cgt", "HCG"]
 
 
 WRONG = ["", "-1", "x", "1.5", "1e3", "12345678901", "99999999999999999999", "NA", "m", '"c"', "+"]
@@ -148,7 +194,8 @@ WRONG = ["", "-1", "x", "1.5", "1e3", "12345678901", "99999999999999999999", "NA
 def a_file(draw):
     """A format, its text, and the size of the blocks to read it in."""
     form = draw(st.sampled_from(TEXT_FORMATS))
-    rows = draw(st.lists(a_row(form), max_size=12))
+    columns = draw(st.sampled_from([form.columns, *form.layouts]))
+    rows = draw(st.lists(a_row(form, columns), max_size=12))
     if rows and draw(st.booleans()):
         row = draw(st.sampled_from(rows))
         row[draw(st.integers(0, len(row) - 1))] = draw(st.sampled_from(WRONG))

@@ -150,16 +150,25 @@ def test_sniff_names_the_format_and_says_why(tmp_path, name, text, reason):
     ("text", "sentence"),
     [
         ("chr1\t4\t5\t50.0\n", "a bedGraph, which has levels and no counts"),
-        ("chr1\t4\t6\t50\t1\t1\n", "a 0-based table of counts"),
         (
-            "chr1\t4\t5\tm\t4\t+\t4\t5\t0,0,0\t4\t50\n",
-            "ENCODE bedMethyl of 9+2 columns, which is not read yet",
+            "chr1\t4\t5\t5mC\t4\t+\t4\t5\t0,0,0\t4\t50\n",
+            "could be modbam2bed's or encode-bedmethyl, so run modbam2bed with --extended",
         ),
         (
-            "chr1\t4\t5\t5mC\t1000\t+\t4\t5\t0,0,0\t4\t50\t2\t2\t0\t0\n",
-            "bedMethyl of modbam2bed",
+            "chr1\t4\t5\t40\t8\n",
+            "could be biscuit or a bedGraph of percentages with a depth, so pass --format biscuit",
         ),
-        ("chr1\t5\t+\t1\t1\tCG\tCGA\n", "a cytosine report of Bismark or an ALLC table"),
+        ("chr1\t4\t5\t0.000\t8\n", "could be biscuit or a bedGraph of percentages with a depth"),
+        (
+            "chr1\t4\t5\t50\t1\t1\n",
+            "could be bismark-zero-cov or bismark-merged-cov or methyldackel (it begins with",
+        ),
+        (
+            "chr1\t4\t5\t33.3333333333333\t1\t2\n",
+            "could be bismark-zero-cov or bismark-merged-cov (it begins with",
+        ),
+        ("chr1.5\tchr1\t5\tF\t4\t50\t50\n", "methylKit text without its header"),
+        ("chr1\t5\t4\t2\n", "perhaps DSS text without its header"),
         ("hello world\n", "of no format that is read: its first line has 1 tab-separated column"),
         ("@SQ\tSN:chr1\n", "a SAM file"),
     ],
@@ -172,7 +181,9 @@ def test_sniff_says_what_it_saw(tmp_path, text, sentence):
 
 def test_every_format_names_its_evidence():
     assert len({form.name for form in FORMATS}) == len(FORMATS)
-    assert all(form.evidence.startswith(("real file", "literals")) for form in FORMATS)
+    for form in FORMATS:
+        real = form.tested == "real files"
+        assert form.evidence.startswith("real file" if real else "literals")
 
 
 @pytest.mark.reference

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from melisma.calls._fields import Fault
-from melisma.calls._format import Format, Kind
+from melisma.calls._format import Counts, Format, Kind
 from melisma.errors import MelismaError
 from melisma.methylome import MARKS
 
@@ -43,11 +43,17 @@ def fault_error(form: Format, fault: Fault, column: int, row: Row) -> MelismaErr
     columns = form.columns or ()
     if fault in (Fault.TOO_FEW, Fault.TOO_MANY):
         separators = "tab-separated columns" if form.spaces_from is None else "columns"
+        counts = " or ".join(map(str, form.column_counts))
         return MelismaError(
-            f"{where} has {len(row.fields)} {separators}, and {form.title} has {len(columns)}: "
+            f"{where} has {len(row.fields)} {separators}, and {form.title} has {counts}: "
             "if the line is whole, the file has another format; see `melisma formats`."
         )
     about = f"{where}: column {column + 1} ({columns[column].name}) is {row.field(column)!r}"
+    if fault == Fault.INTEGER and row.line == 1 and not any(map(str.isdigit, row.field(column))):
+        return MelismaError(
+            f"{about}, expected a whole number: if the line is a header, remove it, as "
+            f"{form.title} has none."
+        )
     if fault in _ONE_COLUMN:
         return MelismaError(f"{about}, {_ONE_COLUMN[fault]}.")
     if fault == Fault.CODE:
@@ -63,6 +69,7 @@ _ONE_COLUMN = {
     Fault.STRAND: "expected a strand: +, -, or . where both are combined (F or R in methylKit)",
     Fault.BASE: "expected the base C or G",
     Fault.LARGE: "larger than the largest position or count, 2,147,483,646: is the line damaged?",
+    Fault.FLAG: "expected 0 or 1; are the columns in another order?",
     Fault.NAME: "expected a contig's name without quotes: write the table without quoting",
 }
 
@@ -81,17 +88,25 @@ def _several_columns(form: Format, fault: Fault, row: Row) -> str:
             "the file with coordinates that start there."
         )
     if fault == Fault.WIDTH:
-        wanted = "the same as the start" if form.width == 0 else f"the start plus {form.width}"
+        widths = [str(width) for width in range(form.width, (form.widest or form.width) + 1)]
+        wanted = "the start plus " + " or ".join(widths) if form.width else "the same as the start"
         return (
             f"{shown(Kind.POSITION)} and {shown(Kind.END)}, and in {form.title} the end is "
-            f"{wanted}: is it a file of another format, of 0-based coordinates, or of merged CpGs?"
+            f"{wanted}{', 1 on strand -' if form.widest else ''}: is it a file of another format, "
+            "of other coordinates, or of merged CpGs?"
         )
     if fault == Fault.VALID:
         parts = (Kind.METHYLATED, Kind.UNMETHYLATED, Kind.OTHER)
         return (
             f"{shown(Kind.COVERAGE)}, but {', '.join(shown(kind) for kind in parts)} do not sum "
             "to it: is this a file of modbam2bed, where columns 12 and 13 are the other way "
-            "round? Write it with modkit pileup."
+            "round? Then pass --format modbam2bed."
+        )
+    if fault == Fault.DEPTH:
+        parts = (Kind.METHYLATED, Kind.UNMETHYLATED)
+        return (
+            f"{shown(Kind.COVERAGE)}, but {' and '.join(shown(kind) for kind in parts)} sum to "
+            "more: is the file of another format?"
         )
     if fault == Fault.EXCEEDS:
         return (
@@ -104,6 +119,18 @@ def _several_columns(form: Format, fault: Fault, row: Row) -> str:
             "most 100 percent: is the file of another format?"
         )
     unit = "percentage" if form.percent else "fraction"
+    if form.counts == Counts.LEVEL_COVERAGE:
+        return (
+            f"{shown(Kind.LEVEL)}, which is not the {unit} of any count among the reads, as "
+            f"{shown(Kind.COVERAGE)}: is the file of another format, or is the level not that of "
+            "the reads?"
+        )
+    if form.counts == Counts.VALID_SUM:
+        return (
+            f"{shown(Kind.LEVEL)}, which is not the {unit} that {shown(Kind.METHYLATED)} of "
+            f"{shown(Kind.COVERAGE)} give: are columns 12 and 13 the other way round, as in a file "
+            "of modbam2bed?"
+        )
     other = Kind.UNMETHYLATED if Kind.UNMETHYLATED in named else Kind.COVERAGE
     return (
         f"{shown(Kind.LEVEL)}, which is not the {unit} that the counts give, as "

@@ -15,6 +15,7 @@ from melisma.calls._words import (
     decimals,
     digits,
     first_of,
+    hundredths,
     integer_at,
     is_word,
     set_integer,
@@ -41,14 +42,22 @@ class Fault(IntEnum):
     LARGE = 13
     BEFORE_FIRST = 14
     NAME = 15
+    FLAG = 16
+    DEPTH = 17
 
 
 # The row's contig name, after the slots of the kinds: start, end, and whether it is a new one.
-NAME_START, NAME_END, NAME_NEW, ROW_SLOTS = 14, 15, 16, 17
+NAME_START, NAME_END, NAME_NEW, ROW_SLOTS = 15, 16, 17, 18
+# Added to the context of a base that is mutated in the sample.
+MUTATED = 4
 _PLUS, _COMMA, _MINUS, _DOT, _ZERO, _QUOTE, _STAR = 43, 44, 45, 46, 48, 34, 42
-_LETTER_C, _LETTER_F, _LETTER_G, _LETTER_H, _LETTER_R = 67, 70, 71, 72, 82
+_LETTER_A, _LETTER_C, _LETTER_F, _LETTER_G, _LETTER_H = 65, 67, 70, 71, 72
+_LETTER_N, _LETTER_P, _LETTER_R, _LETTER_T, _LETTER_X = 78, 80, 82, 84, 88
+_UPPER = 0xDF
 _LARGEST = (1 << 31) - 2
 _LEVEL_UNITS = 100_000_000
+# A level that is written as missing; it fits no counts but those of no reads.
+_NO_LEVEL = -10_000 * _LEVEL_UNITS
 
 
 @njit(cache=True, nogil=True)
@@ -114,8 +123,21 @@ def _integer(text, i, end):
 
 
 @njit(cache=True, nogil=True)
+def _is_missing(text, i, end):
+    """Whether text[i:end] is nan in any case, with or without a sign, or a single point."""
+    if end == i + 1:
+        return byte_at(text, i) == _DOT
+    i += byte_at(text, i) == _MINUS
+    first, last = byte_at(text, i) & _UPPER, byte_at(text, i + 2) & _UPPER
+    middle = byte_at(text, i + 1) & _UPPER
+    return end == i + 3 and first == _LETTER_N and middle == _LETTER_A and last == _LETTER_N
+
+
+@njit(cache=True, nogil=True)
 def _level_otherwise(text, i, end):
     """A level that is not up to three digits, a point and decimals; and a fault."""
+    if _is_missing(text, i, end):
+        return np.int64(_NO_LEVEL), Fault.NONE
     number, good = _decimal(text, i, end)
     if not good or number > 1e9:
         return np.int64(0), Fault.NUMBER
@@ -132,6 +154,11 @@ def _level(text, i, end):
         value = digits(text, i, length)
         if value >= 0:
             return value * _LEVEL_UNITS, Fault.NONE
+    elif 4 <= length <= 6:
+        # Two decimals, as modkit and methylKit write; there are columns before, so 8 bytes.
+        value = hundredths(text, end, length)
+        if value >= 0:
+            return value * (_LEVEL_UNITS // 100), Fault.NONE
     point = first_of(text, i, _DOT)
     places = length - point - 1
     if 0 < point < 4 and places > 0:
@@ -164,17 +191,36 @@ def _strand_of_base(byte):
 
 
 @njit(cache=True, nogil=True, forceinline=True)
+def _is_base(letter):
+    """Whether an upper-case letter is A, C, T or the H that stands for one of them."""
+    return letter in (_LETTER_A, _LETTER_C, _LETTER_H, _LETTER_T)
+
+
+@njit(cache=True, nogil=True)
 def _context(text, i, end):
-    """Index into `CONTEXTS` of the context text[i:end]; what is none of them is unknown."""
-    if byte_at(text, i) == _LETTER_C:
-        if end - i == 2 and byte_at(text, i + 1) == _LETTER_G:
-            return 0
-        if end - i == 3 and byte_at(text, i + 1) == _LETTER_H:
-            if byte_at(text, i + 2) == _LETTER_G:
-                return 1
-            if byte_at(text, i + 2) == _LETTER_H:
-                return 2
-    return 3
+    """Index into `CONTEXTS` of the context text[i:end]: CG, CpG, CHG, CXG, CHH, the bases from
+    the C on, or a base and CG; what is none of them is unknown. `MUTATED` is added for an x.
+    """
+    mutated = 0
+    if end - i > 3 and byte_at(text, end - 1) & _UPPER == _LETTER_X:
+        end -= 1
+        mutated = MUTATED
+    first, second = byte_at(text, i) & _UPPER, byte_at(text, i + 1) & _UPPER
+    third = byte_at(text, i + 2) & _UPPER
+    context = 3
+    if end - i == 2:
+        if first == _LETTER_C and second == _LETTER_G:
+            context = 0
+    elif end - i == 3:
+        if first != _LETTER_C:
+            context = 0 if second == _LETTER_C and third == _LETTER_G else 3
+        elif second == _LETTER_G or (second == _LETTER_P and third == _LETTER_G):
+            context = 0
+        elif third == _LETTER_G and (_is_base(second) or second == _LETTER_X):
+            context = 1
+        elif _is_base(second) and _is_base(third):
+            context = 2
+    return context + mutated
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -205,6 +251,9 @@ def read_field(text, i, end, kind, slot, codes):
     elif kind == Kind.CONTEXT:
         set_integer(slot, Kind.CONTEXT, _context(text, i, end))
         fault = Fault.NONE
+    elif kind == Kind.FLAG:
+        good = end == i + 1 and byte_at(text, i) in (_ZERO, _ZERO + 1)
+        fault = Fault.NONE if good else Fault.FLAG
     elif kind == Kind.STRAND:
         value, fault = _strand(byte_at(text, i))
         set_integer(slot, Kind.STRAND, value)
@@ -217,25 +266,52 @@ def read_field(text, i, end, kind, slot, codes):
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def count_reads(rule, slot, scale):
+def _from_percents(slot):
+    """M, N and a fault, where a row has N and both percentages, each rounded."""
+    coverage, parts = integer_at(slot, Kind.COVERAGE), 100.0 * _LEVEL_UNITS
+    level, other = integer_at(slot, Kind.LEVEL), integer_at(slot, Kind.LEVEL_UNMETHYLATED)
+    if min(level, other) < 0:
+        return np.int64(0), coverage, Fault.LEVEL if coverage else Fault.NONE
+    # Multiplied first, so that 29% of 50 is 14.5 and not a little less.
+    methylated = np.int64(float(coverage) * level / parts + 0.5)
+    unmethylated = np.int64(float(coverage) * other / parts + 0.5)
+    if methylated + unmethylated > coverage + 1:
+        return methylated, coverage, Fault.LEVEL
+    return methylated, methylated + unmethylated, Fault.NONE
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _from_level(slot, scale):
+    """M and a fault, where a row has N and a level of at most `scale`."""
+    coverage = integer_at(slot, Kind.COVERAGE)
+    level, most = integer_at(slot, Kind.LEVEL), float(scale) * _LEVEL_UNITS
+    if level < 0 or level > most:
+        return np.int64(0), Fault.LEVEL if coverage or level > most else Fault.NONE
+    return np.int64(float(coverage) * level / most + 0.5), Fault.NONE
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def count_reads(rule, slot, scale, tolerance):
     """M, N and a fault from a row's slots, by the format's rule.
 
     scale : what a level of 1 is written as (1 or 100), 0 where there is no level to check
+    tolerance : how far a level may be from M / N, in units of 1e-8 of 1
     """
     methylated = integer_at(slot, Kind.METHYLATED)
     unmethylated = integer_at(slot, Kind.UNMETHYLATED)
-    coverage = integer_at(slot, Kind.COVERAGE)
+    coverage, fault = integer_at(slot, Kind.COVERAGE), Fault.NONE
     if rule == Counts.METHYLATED_UNMETHYLATED:
         coverage = methylated + unmethylated
+    elif rule == Counts.WITHIN_DEPTH:
+        depth = coverage
+        coverage = methylated + unmethylated + integer_at(slot, Kind.OTHER)
+        fault = Fault.DEPTH if coverage > depth else Fault.NONE
     elif rule == Counts.PERCENTS:
-        parts = 100.0 * _LEVEL_UNITS
-        methylated = np.int64(coverage * (integer_at(slot, Kind.LEVEL) / parts) + 0.5)
-        unmethylated = np.int64(
-            coverage * (integer_at(slot, Kind.LEVEL_UNMETHYLATED) / parts) + 0.5
-        )
-        if methylated + unmethylated > coverage + 1:
-            return methylated, coverage, Fault.LEVEL
-        coverage = methylated + unmethylated
+        methylated, coverage, fault = _from_percents(slot)
+    elif rule == Counts.LEVEL_COVERAGE:
+        methylated, fault = _from_level(slot, scale)
+    if fault != Fault.NONE:
+        return methylated, coverage, fault
     if methylated > coverage:
         return methylated, coverage, Fault.EXCEEDS
     if rule == Counts.VALID_SUM and coverage != methylated + unmethylated + integer_at(
@@ -246,7 +322,8 @@ def count_reads(rule, slot, scale):
         return methylated, coverage, Fault.LARGE
     if scale:
         level = integer_at(slot, Kind.LEVEL) * (1.0 / _LEVEL_UNITS)
-        if abs(level * coverage - scale * methylated) > 0.01 * scale * coverage + 1e-6:
+        allowed = tolerance * (1.0 / _LEVEL_UNITS) * scale * coverage + 1e-6
+        if abs(level * coverage - scale * methylated) > allowed:
             return methylated, coverage, Fault.LEVEL
     return methylated, coverage, Fault.NONE
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ class Kind(IntEnum):
     BASE = 11
     CONTEXT = 12
     CODE = 13
+    FLAG = 14
 
 
 class Counts(IntEnum):
@@ -34,6 +35,8 @@ class Counts(IntEnum):
     METHYLATED_COVERAGE = 1
     VALID_SUM = 2
     PERCENTS = 3
+    LEVEL_COVERAGE = 4
+    WITHIN_DEPTH = 5
 
 
 class Strandless(IntEnum):
@@ -56,11 +59,14 @@ class Format(NamedTuple):
     name : what `--format` takes
     title : the format as its users call it, with the tool that writes it
     base : coordinate of a contig's first base, 0 or 1
-    evidence : what the reader was tested on
+    evidence : what the reader was tested on, in words
+    tested : whether on files that the tools wrote, or on rows made from their documentation
     sniff : from the first lines to the reason why they are this format, or None
     columns : None for binary formats, which have readers of their own
-    width : end minus start, where there is an END column
+    layouts : other columns that the format may have; a file's first row says by its length
+    width, widest : end minus start, where there is an END column; None: `widest` is `width`
     percent : whether LEVEL is a percentage (else a fraction)
+    tolerance : how far LEVEL may be from the counts' share, as a fraction
     spaces_from : first column (0-based) after which any white space separates; None: tabs only
     header : first column names of the header line, lower case; None: no header
     strandless : what a row without a strand means
@@ -72,9 +78,13 @@ class Format(NamedTuple):
     evidence: str
     sniff: Callable[[Sequence[bytes]], str | None]
     columns: tuple[Column, ...] | None = None
+    tested: Literal["real files", "literals and round trips"] = "real files"
+    layouts: tuple[tuple[Column, ...], ...] = ()
     counts: Counts = Counts.METHYLATED_COVERAGE
     width: int = 1
+    widest: int | None = None
     percent: bool = True
+    tolerance: float = 0.01
     spaces_from: int | None = None
     header: tuple[str, ...] | None = None
     strandless: Strandless = Strandless.UNKNOWN
@@ -82,6 +92,18 @@ class Format(NamedTuple):
     def has(self, kind: Kind) -> bool:
         """Whether a column of this kind exists."""
         return any(column.kind == kind for column in self.columns or ())
+
+    def with_columns(self, count: int) -> "Format":
+        """The format with the layout of so many columns; itself where none has them."""
+        for layout in (self.columns or (), *self.layouts):
+            if len(layout) == count:
+                return self._replace(columns=layout, layouts=())
+        return self
+
+    @property
+    def column_counts(self) -> list[int]:
+        """How many columns a row may have, ascending."""
+        return sorted(len(layout) for layout in (self.columns or (), *self.layouts))
 
     @property
     def kinds(self) -> npt.NDArray[np.int64]:

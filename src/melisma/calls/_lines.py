@@ -50,3 +50,38 @@ def is_integer(*fields: str) -> bool:
 def is_number(text: str) -> bool:
     """Whether a field is a decimal number."""
     return bool(re.fullmatch(r"-?\d+(\.\d*)?([eE][-+]?\d+)?", text))
+
+
+def width_of(row: Sequence[str]) -> int:
+    """End minus start of a row that begins as BED does; -1 where it does not.
+
+    >>> width_of(["chr1", "4", "5"]), width_of(["chr1", "5", "+"])
+    (1, -1)
+    """
+    if len(row) < 3 or not is_integer(row[1], row[2]):
+        return -1
+    return int(row[2]) - int(row[1])
+
+
+def is_share(level: str, coverage: str, *, scale: float, error: float) -> bool:
+    """Whether a level is that of some count among the reads, to within `error` of `scale`.
+
+    >>> is_share("0.333", "3", scale=1, error=0.001), is_share("0.5", "3", scale=1, error=0.001)
+    (True, False)
+    """
+    if not is_number(level) or not is_integer(coverage):
+        return level == "." and coverage == "0"
+    count, reads = float(level) / scale * int(coverage), int(coverage)
+    return 0 <= count <= reads and abs(count - round(count)) <= error * reads + 1e-9
+
+
+def fits_counts(level: str, methylated: str, unmethylated: str, *, error: float) -> bool:
+    """Whether a percentage is that of the counts, to within `error` percent.
+
+    >>> fits_counts("33", "1", "2", error=1), fits_counts("0.33", "1", "2", error=1)
+    (True, False)
+    """
+    if not is_number(level) or not is_integer(methylated, unmethylated):
+        return False
+    reads = int(methylated) + int(unmethylated)
+    return reads == 0 or abs(float(level) - 100 * int(methylated) / reads) <= error

@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 from melisma.calls._fields import (
+    MUTATED,
     NAME_END,
     NAME_NEW,
     NAME_START,
@@ -50,6 +51,7 @@ class Stat(IntEnum):
     LARGEST = 9
     SEEN = 10
     MARKS = 11
+    MUTATED = 12
 
 
 # A row's slots, then where its fields end, with the row's own start before them.
@@ -154,7 +156,7 @@ def parse(text_array, start, end, kinds_array, settings, codes_array, slots, out
     text_array : uint8, with at least `_words.PADDING` newlines after `end`
     kinds_array : int64: the columns' kinds, then the numbers of the columns that are read
     settings : int64: base, width (-1: no end), rule, spaces_from, level's scale, mark, wanted
-        mark, columns
+        mark, columns, greatest width, level's tolerance in units of 1e-8
     codes_array : int64: how many codes, then for each its bytes as a word, length and mark
     slots : int64 (SCRATCH,); it belongs to the caller because its address is used
     out : (key int64, methylated uint32, coverage uint32, context int8, offset int64, run_row
@@ -163,7 +165,7 @@ def parse(text_array, start, end, kinds_array, settings, codes_array, slots, out
     Returns the number of rows written.
     """
     base, width, rule, spaces_from = settings[0], settings[1], settings[2], settings[3]
-    scale, wanted = settings[4], settings[6]
+    scale, wanted, widest, tolerance = settings[4], settings[6], settings[8], settings[9]
     key_out, methylated_out, coverage_out, context_out, offset_out, run_row, run_start, run_end = (
         out
     )
@@ -173,7 +175,7 @@ def parse(text_array, start, end, kinds_array, settings, codes_array, slots, out
     slots[Kind.CODE], slots[Kind.CONTEXT] = settings[5], 3
     stats[:] = 0
     rows, runs, i, previous, ascending, pending = 0, 0, start, np.int64(-1), True, False
-    no_coverage, other_mark, strandless, marks, largest, seen = 0, 0, 0, 0, 0, 0
+    no_coverage, other_mark, mutated, strandless, marks, largest, seen = 0, 0, 0, 0, 0, 0, 0
     while i < end:
         byte = byte_at(text, i)
         if byte <= _HASH or byte in (_LETTER_B, _LETTER_T):
@@ -188,10 +190,15 @@ def parse(text_array, start, end, kinds_array, settings, codes_array, slots, out
         if fault == Fault.NONE:
             if position < 0:
                 fault = Fault.BEFORE_FIRST
-            elif width >= 0 and integer_at(slot, Kind.END) - position - base != width:
-                fault = Fault.WIDTH
-            else:
-                methylated, coverage, fault = count_reads(rule, slot, scale)
+            elif width >= 0:
+                span = integer_at(slot, Kind.END) - position - base
+                if span < width or span > widest:
+                    fault = Fault.WIDTH
+                elif span > 1 and integer_at(slot, Kind.STRAND) < 0:
+                    # A row of several bases begins on the + strand's C.
+                    fault = Fault.WIDTH
+            if fault == Fault.NONE:
+                methylated, coverage, fault = count_reads(rule, slot, scale, tolerance)
         if fault != Fault.NONE:
             stats[Stat.FAULT], stats[Stat.OFFSET], stats[Stat.COLUMN] = fault, row, column
             return rows
@@ -204,6 +211,10 @@ def parse(text_array, start, end, kinds_array, settings, codes_array, slots, out
         if coverage == 0:
             no_coverage += 1
             continue
+        context = integer_at(slot, Kind.CONTEXT)
+        if context >= MUTATED:
+            mutated += 1
+            continue
         if pending:
             run_row[runs] = rows
             run_start[runs] = integer_at(slot, NAME_START)
@@ -215,7 +226,7 @@ def parse(text_array, start, end, kinds_array, settings, codes_array, slots, out
         previous = key
         key_out[rows], methylated_out[rows], coverage_out[rows] = key, methylated, coverage
         if context_out.size:
-            context_out[rows] = integer_at(slot, Kind.CONTEXT)
+            context_out[rows] = context
         if offset_out.size:
             offset_out[rows] = row
         rows += 1
@@ -226,4 +237,5 @@ def parse(text_array, start, end, kinds_array, settings, codes_array, slots, out
     stats[Stat.NO_COVERAGE], stats[Stat.OTHER_MARK] = no_coverage, other_mark
     stats[Stat.STRANDED], stats[Stat.STRANDLESS] = rows - strandless, strandless
     stats[Stat.LARGEST], stats[Stat.SEEN], stats[Stat.MARKS] = largest, seen, marks
+    stats[Stat.MUTATED] = mutated
     return rows

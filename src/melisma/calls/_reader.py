@@ -15,11 +15,13 @@ from melisma.calls._fields import Fault
 from melisma.calls._format import Counts, Format, Kind
 from melisma.calls._parser import SCRATCH, Stat, parse
 from melisma.calls._pieces import Pieces, cut, read_piece
-from melisma.calls._source import BLOCK_BYTES, TextBlock, line_number, text_blocks
+from melisma.calls._source import BLOCK_BYTES, TextBlock, head_lines, line_number, text_blocks
 from melisma.errors import MelismaError
 from melisma.methylome import MARKS
 
 Ints = npt.NDArray[np.int64]
+# More than the first 64 KB hold, of which `head_lines` gives the first ones.
+_HEAD_LINES = 1 << 16
 _HEADINGS = (b"#", b"track ", b"track\t", b"browser ", b"browser\t")
 
 
@@ -88,6 +90,7 @@ def read_batches(
     MelismaError
         The first row that breaks the format, by line and column.
     """
+    form = _with_layout(path, form)
 
     def parser() -> _Parser:
         return _Parser(path, form, mark, contexts=contexts, offsets=offsets)
@@ -191,6 +194,8 @@ def _settings(form: Format, mark: int | None) -> Ints:
             mark or 0,
             mark if mark is not None and form.has(Kind.CODE) else -1,
             len(form.columns or ()),
+            form.width if form.widest is None else form.widest,
+            round(form.tolerance * 1e8),
         ],
         dtype=np.int64,
     )
@@ -200,7 +205,7 @@ def _outputs(
     form: Format, block_bytes: int, *, context: bool, offset: bool
 ) -> tuple[npt.NDArray[Any], ...]:
     # A row has at least one byte and one separator a column.
-    rows = block_bytes // (2 * len(form.columns or ())) + 2
+    rows = block_bytes // (2 * form.column_counts[0]) + 2
     return (
         np.empty(rows, dtype=np.int64),
         np.empty(rows, dtype=np.uint32),
@@ -250,6 +255,15 @@ def _skip_header(path: Path, form: Format, block: TextBlock) -> int | None:
             )
         start = stop + 1
     return None
+
+
+def _with_layout(path: Path, form: Format) -> Format:
+    """The format with the layout that the file's first row has, by its columns."""
+    if form.layouts:
+        for line in head_lines(path, _HEAD_LINES):
+            if line.strip() and not line.startswith(_HEADINGS):
+                return form.with_columns(len(split_row(form, line)))
+    return form
 
 
 def _fault(path: Path, form: Format, block: TextBlock, stats: Ints) -> MelismaError:

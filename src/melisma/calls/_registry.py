@@ -5,13 +5,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 from melisma.calls._format import Format
-from melisma.calls._lines import content_of, is_integer, is_number
+from melisma.calls._lines import content_of, is_integer, is_number, width_of
 from melisma.calls._source import check_file, head_lines, open_bytes, read_into
+from melisma.calls.allc import ALLC
 from melisma.calls.bedmethyl import BEDMETHYL, BEDMETHYL_21
-from melisma.calls.bismark import BISMARK_COV
+from melisma.calls.biscuit import BISCUIT, BISCUIT_CONTEXT, BISCUIT_MERGED
+from melisma.calls.bismark import (
+    BISMARK_COV,
+    BISMARK_MERGED_COV,
+    BISMARK_REPORT,
+    BISMARK_ZERO_COV,
+)
 from melisma.calls.cgmap import CGMAP
+from melisma.calls.dnmtools import DNMTOOLS
 from melisma.calls.dss import DSS
+from melisma.calls.encode import ENCODE_BEDMETHYL, is_nine_and_two
+from melisma.calls.methyldackel import METHYLDACKEL, METHYLDACKEL_MERGED
 from melisma.calls.methylkit import METHYLKIT
+from melisma.calls.modbam2bed import MODBAM2BED
 from melisma.errors import MelismaError
 
 MODBAM = Format(
@@ -21,7 +32,27 @@ MODBAM = Format(
     evidence="real file: nanopore reads against the two bedMethyl files of modkit pileup",
     sniff=lambda lines: None,
 )
-FORMATS = (BEDMETHYL, BEDMETHYL_21, BISMARK_COV, METHYLKIT, DSS, CGMAP, MODBAM)
+FORMATS = (
+    BEDMETHYL,
+    BEDMETHYL_21,
+    MODBAM2BED,
+    ENCODE_BEDMETHYL,
+    BISMARK_COV,
+    BISMARK_ZERO_COV,
+    BISMARK_MERGED_COV,
+    BISMARK_REPORT,
+    METHYLDACKEL,
+    METHYLDACKEL_MERGED,
+    METHYLKIT,
+    ALLC,
+    CGMAP,
+    BISCUIT,
+    BISCUIT_CONTEXT,
+    BISCUIT_MERGED,
+    DNMTOOLS,
+    DSS,
+    MODBAM,
+)
 
 
 class Sniffed(NamedTuple):
@@ -68,9 +99,9 @@ def sniff(path: Path | str) -> Sniffed:
         return found[0]
     first = content[0][:80]
     if found:
-        names = " and ".join(each.format.name for each in found)
+        names = " or ".join(each.format.name for each in found)
         raise MelismaError(
-            f"{path} could be {names} (it begins with {first!r}): name one with --format."
+            f"{path} could be {names} (it begins with {first!r}): name the right one with --format."
         )
     columns = len(content[0].split("\t"))
     raise MelismaError(
@@ -100,24 +131,25 @@ def _known_elsewhere(content: Sequence[str]) -> str:
     """What a file of no supported format seems to be, and what to give instead."""
     row = content[-1].split("\t")
     wide = content[-1].split()
-    bed = len(wide) > 3 and is_integer(wide[1], wide[2]) and int(wide[1]) < int(wide[2])
+    bed = len(wide) > 3 and width_of(wide) > 0
     if bed and len(wide) == 4 and is_number(wide[3]):
         return (
             "a bedGraph, which has levels and no counts, so give the file with counts, such as "
             "Bismark's .cov"
         )
-    if bed and len(wide) == 6 and is_integer(wide[4], wide[5]):
+    if bed and len(wide) == 5 and is_number(wide[3]) and is_integer(wide[4]):
         return (
-            "a 0-based table of counts (MethylDackel, or Bismark's .zero.cov), which is not read "
-            "yet, so write Bismark's .cov"
+            "a level and a depth, which could be biscuit or a bedGraph of percentages with a "
+            "depth, so pass --format biscuit if the levels are fractions of the depth"
         )
-    if bed and len(wide) == 11:
-        return "ENCODE bedMethyl of 9+2 columns, which is not read yet, so write modkit's 18"
-    if bed and len(wide) == 15:
-        return "bedMethyl of modbam2bed, which is not read, so write it with modkit pileup"
-    if len(row) == 7 and is_integer(row[1]) and row[2] in ("+", "-"):
+    if is_nine_and_two(wide):
         return (
-            "a cytosine report of Bismark or an ALLC table, which is not read yet, so write "
-            "Bismark's .cov"
+            "bedMethyl of 11 columns with a modification in column 4, which could be modbam2bed's "
+            "or encode-bedmethyl, so run modbam2bed with --extended, as its column 10 is the whole "
+            "depth, or pass --format encode-bedmethyl if it is the valid coverage"
         )
+    if len(row) == 7 and is_integer(row[2]) and row[3] in ("F", "R"):
+        return "methylKit text without its header, so write the line that names the columns first"
+    if len(wide) == 4 and is_integer(*wide[1:]):
+        return "perhaps DSS text without its header, so write the line chr, pos, N, X first"
     return "of no format that is read"

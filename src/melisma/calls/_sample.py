@@ -200,7 +200,7 @@ class _Raw:
         self.context = source.form.has(Kind.CONTEXT) and options.genome is None
         self.stretches: dict[str, list[list[int]]] = {}
         self.ascending = True
-        self.rows = self.no_coverage = self.other_mark = 0
+        self.rows = self.no_coverage = self.other_mark = self.mutated = 0
         self.stranded = self.strandless = self.marks = self.largest = 0
         self._last: tuple[str, int] = ("", -1)
 
@@ -221,6 +221,7 @@ class _Raw:
         self.rows += int(batch.stats[Stat.SEEN])
         self.no_coverage += int(batch.stats[Stat.NO_COVERAGE])
         self.other_mark += int(batch.stats[Stat.OTHER_MARK])
+        self.mutated += int(batch.stats[Stat.MUTATED])
         self.stranded += int(batch.stats[Stat.STRANDED])
         self.strandless += int(batch.stats[Stat.STRANDLESS])
         self.largest = max(self.largest, int(batch.stats[Stat.LARGEST]))
@@ -334,7 +335,10 @@ class _Sorting:
                 f"{path} has no calls of {wanted}, only of other marks: choose another with --mark."
             )
         if raw.rows:
-            raise MelismaError(f"{path}: all of its {raw.rows:,} calls have a coverage of 0.")
+            mutated = f" or a mutated base ({raw.mutated:,})" if raw.mutated else ""
+            raise MelismaError(
+                f"{path}: all of its {raw.rows:,} calls have a coverage of 0{mutated}."
+            )
         raise MelismaError(
             f"{path} holds no calls: it should have rows of {self.source.form.title}."
         )
@@ -415,6 +419,7 @@ class _Sorting:
         drops = {
             "coverage of 0": self.raw.no_coverage,
             "another mark": self.raw.other_mark,
+            "mutated in the sample": self.raw.mutated,
             "not in CG": self._outside_cg,
         } | (self._check.drops if self._check is not None else {})
         if not contigs:

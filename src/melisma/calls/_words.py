@@ -33,7 +33,8 @@ _DIGIT_FACTOR = np.uint64((10 << 8) + 1)
 _PAIRS, _PAIR_FACTOR = np.uint64(0x00FF00FF00FF00FF), np.uint64((100 << 16) + 1)
 _FOURS, _FOUR_FACTOR = np.uint64(0x0000FFFF0000FFFF), np.uint64((10000 << 32) + 1)
 _0, _1, _8, _16, _32 = np.uint64(0), np.uint64(1), np.uint64(8), np.uint64(16), np.uint64(32)
-_63 = np.uint64(63)
+_40, _63 = np.uint64(40), np.uint64(63)
+_BYTE, _POINT, _LAST_TWO = np.uint64(0xFF), np.uint64(46), np.uint64(0xFFFF << 48)
 
 
 def _pointer(builder: Any, address: Any, i: Any, bits: int) -> Any:
@@ -190,6 +191,22 @@ def decimals(text, i, length):
     """text[i:i + length], 1 to 8 digits, as decimals in units of 1e-8; -1 where one is none."""
     shift = np.uint64(64 - 8 * length)
     word = ((word_at(text, i) ^ _EIGHT_ZEROS) << shift) >> shift
+    if ((word + _ABOVE_NINE) | word) & _HIGH_BITS:
+        return np.int64(-1)
+    return _to_number(word)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def hundredths(text, end, length):
+    """100 times the number of `length` bytes before `end`, 4 to 8, the third from the end a point;
+    -1 where it is another or one of the others is no digit. Reads 8 bytes before `end`.
+    """
+    word = word_at(text, end - 8)
+    if (word >> _40) & _BYTE != _POINT:
+        return np.int64(-1)
+    shift = np.uint64(64 - 8 * (length - 1))
+    word = (word & _LAST_TWO) | ((word << _8) & ~_LAST_TWO)
+    word = ((word ^ _EIGHT_ZEROS) >> shift) << shift
     if ((word + _ABOVE_NINE) | word) & _HIGH_BITS:
         return np.int64(-1)
     return _to_number(word)

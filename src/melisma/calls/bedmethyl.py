@@ -24,7 +24,7 @@ _BED = (
 )
 _COUNTS = (
     Column("N valid", Kind.COVERAGE),
-    Column("percent modified"),
+    Column("percent modified", Kind.LEVEL),
     Column("N modified", Kind.METHYLATED),
     Column("N canonical", Kind.UNMETHYLATED),
     Column("N other mod", Kind.OTHER),

@@ -1,4 +1,4 @@
-"""methylKit's text calls: a header, percentages and a coverage, strands F and R."""
+"""methylKit's text calls, as it and MethylDackel write them: a header, a coverage, percentages."""
 
 from collections.abc import Sequence
 
@@ -31,4 +31,6 @@ METHYLKIT = Format(
     columns=_COLUMNS,
     counts=Counts.PERCENTS,
     header=_HEADER,
+    # MethylDackel pads the percentages with spaces.
+    spaces_from=4,
 )

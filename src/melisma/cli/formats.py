@@ -25,8 +25,8 @@ def formats(
     if file is None:
         show_table(
             "Formats that are read, plain, gzip or bgzip, and what each reader was tested on",
-            ("name", "format", "first base", "tested on"),
-            [(form.name, form.title, form.base, form.evidence) for form in FORMATS],
+            ("name", "format", "first base", "tested on", "in detail"),
+            [(form.name, form.title, form.base, form.tested, form.evidence) for form in FORMATS],
         )
         return
     found = sniff(file)
