@@ -1,6 +1,8 @@
 """Limits and statuses by hand, the gate's exit codes, and MultiQC's files."""
 
 import json
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -119,3 +121,21 @@ def test_multiqc_files_are_plain_json():
     assert files["melisma_checks_mqc.json"]["data"]["a"]["min_sites"] == "pass"
     lines = files["melisma_saturation_mqc.json"]["data"]
     assert [[f for f, _ in line["a"]][-1] for line in lines] == [2.0, 2.0, 2.0]
+
+
+def test_multiqc_itself_reads_the_files(tmp_path):
+    multiqc = shutil.which("multiqc")
+    if multiqc is None:
+        pytest.skip("multiqc is not installed")
+    write(lambda_store(30, 1000), tmp_path / "a.zarr")
+    with pytest.raises(SystemExit):
+        main(["qc", str(tmp_path / "a.zarr"), "-o", str(tmp_path / "qc")])
+    subprocess.run([multiqc, "-o", tmp_path / "report", tmp_path / "qc"], check=True)
+    text = (tmp_path / "report" / "multiqc_data" / "multiqc_general_stats.txt").read_text()
+    head, row = (line.split("\t") for line in text.splitlines())
+    shown = {name.rpartition("melisma_")[2]: value for name, value in zip(head, row, strict=True)}
+    assert float(shown["failure"]) == 3.0
+    assert float(shown["failed"]) == 1
+    page = (tmp_path / "report" / "multiqc_report.html").read_text()
+    assert "melisma_saturation" in page
+    assert "melisma_checks" in page

@@ -342,3 +342,23 @@ def test_a_sample_of_another_build_is_named() -> None:
     (sentence,) = check_quality(made).strangers
     # One of the sample's 21 sites is another's too.
     assert sentence.startswith("odd shares 5% of its 21 sites with any other sample")
+
+
+def test_probes_without_a_place_are_described() -> None:
+    rng = np.random.default_rng(0)
+    made = dataset(
+        {
+            "contig": np.full(300, -1),
+            "position": np.full(300, -1),
+            "probe": np.array([f"cg{i:05d}" for i in range(300)]),
+        },
+        {"beta": rng.random((300, 4)).astype(np.float32)},
+        {"sample": ["a", "b", "c", "d"]},
+        contigs=[],
+    )
+    quality = check_quality(made)
+    assert quality.samples["sites_seen"].to_list() == [300] * 4
+    assert quality.levels.select("contig", "context", "sites").row(0) == ("", "unknown", 300)
+    assert quality.matrix_sites == 300
+    assert not quality.identity.resolved
+    assert quality.sex.table["sex"].null_count() == 4

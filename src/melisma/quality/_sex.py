@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from melisma.methylome import CONTEXTS
@@ -32,7 +33,11 @@ _GAP_Y, _GAP_X = 0.8, 0.35
 # Added to ratios before the logarithm, so that no reads at all are not infinitely few.
 _TRACE = 0.05
 # Ratios without a group to compare with: nominal are 1 and 0.5 for X, 0 and 0.5 for Y.
-_MALE_Y, _FEMALE_Y, _MALE_X, _FEMALE_X = 0.25, 0.15, 0.7, 0.8
+_MALE_Y, _FEMALE_Y, _MALE_X, _FEMALE_X = 0.25, 0.4, 0.7, 0.8
+# Two groups by Y whose X differs less than this are no sexes: nominal is 2.
+_X_DIFFERS = 1.3
+# Samples whose X differs by more than this, without a gap, are no group to hold a limit against.
+_ONE_GROUP = 1.35
 # Share of X probes near one half: shares without a group, and the least gap of two groups.
 _MALE_SHARE, _FEMALE_SHARE, _GAP_SHARE = 0.25, 0.4, 0.1
 _WORDS = {
@@ -108,11 +113,11 @@ class SexCheck:
             return f"Sex cannot be told: {self.reason}."
         counts = {s: int((self.table["sex"] == s).sum()) for s in ("female", "male")}
         unsure = self.table["sex"].null_count()
-        unsure_words = f", {unsure} cannot be told" if unsure else ""
-        return (
-            f"By their calls {counts['female']} samples are female and {counts['male']} "
-            f"male{unsure_words} ({self.method})."
-        )
+        if unsure == self.table.height:
+            return f"Sex cannot be told of any sample: {self.table['reason'][0]}."
+        words = [f"{n:,} {sex}" for sex, n in counts.items() if n]
+        words += [f"{unsure:,} not to be told"] if unsure else []
+        return f"By their calls, samples are {' and '.join(words)} ({self.method})."
 
 
 def grouped_median(depth: Integers) -> Floats:
@@ -136,11 +141,13 @@ def grouped_median(depth: Integers) -> Floats:
     return np.maximum(at - 0.5 + (half[:, 0] - below) / inside, 0.0)
 
 
-def two_groups(values: Floats, gap: float) -> tuple[np.ndarray, float] | None:
+def two_groups(
+    values: Floats, gap: float, clear: float = 0.5
+) -> tuple[npt.NDArray[np.bool_], float] | None:
     """Divide values at their widest gap: which are above it, and the gap's middle.
 
-    None where fewer than four values are known, or no gap is as wide as `gap` and wider than half
-    of both groups' own spread.
+    None where fewer than four values are known, or no gap is as wide as `gap` and wider than
+    `clear` times both groups' own spread.
 
     >>> two_groups(np.array([0.0, 0.1, 2.0, 2.2]), 1.0)[1]
     1.05
@@ -151,7 +158,7 @@ def two_groups(values: Floats, gap: float) -> tuple[np.ndarray, float] | None:
     steps = np.diff(known)
     at = int(steps.argmax())
     spread = max(known[at] - known[0], known[-1] - known[at + 1])
-    if steps[at] < gap or steps[at] < spread / 2:
+    if steps[at] < gap or steps[at] < clear * spread:
         return None
     middle = float((known[at] + known[at + 1]) / 2)
     return values > middle, middle
@@ -213,10 +220,10 @@ def _by_coverage(measures: Mapping[str, Floats], *, enough_y: bool) -> Told:
     if enough_y:
         between = np.log2((y + _TRACE) / (x + _TRACE))
         divided = two_groups(between, _GAP_Y)
-        if divided is not None:
+        if divided is not None and _x_agrees(divided[0], x):
             return _with_x(divided[0], x)
         return _by_limits(x, y)
-    divided = two_groups(np.log2(x + _TRACE), _GAP_X)
+    divided = two_groups(np.log2(x + _TRACE), _GAP_X, clear=1.0)
     if divided is not None:
         female = divided[0]
         found = [
@@ -224,29 +231,42 @@ def _by_coverage(measures: Mapping[str, Floats], *, enough_y: bool) -> Told:
             for v, f in zip(x, female, strict=True)
         ]
         why = ["" if f else "the autosomes are covered too thinly" for f in found]
-        return found, why, "two groups by the coverage of chrX; the store has no chrY"
+        return found, why, "two groups by the coverage of chrX; the store has too little of chrY"
+    known = x[np.isfinite(x)]
+    if len(known) >= _FEWEST_TO_CLUSTER and known.max() > _ONE_GROUP * known.min():
+        return [None] * len(x), ["chrX differs between the samples without a gap"] * len(x), ""
     found = [_one(v, _FEMALE_X, _MALE_X) for v in x]
     why = ["" if f else f"chrX at {v:.2f} of the autosomes" for f, v in zip(found, x, strict=True)]
-    return found, why, "fixed limits on the coverage of chrX; the store has no chrY"
+    return found, why, "fixed limits on the coverage of chrX; the store has too little of chrY"
 
 
 def _one(value: float, female_from: float, male_to: float) -> str | None:
     return "female" if value >= female_from else "male" if value <= male_to else None
 
 
-def _with_x(male: np.ndarray, x: Floats) -> Told:
+def _medians(male: npt.NDArray[np.bool_], x: Floats) -> tuple[float, float]:
+    """The median X of the group without chrY, and of the group with it."""
+    known = np.isfinite(x)
+    return float(np.median(x[~male & known])), float(np.median(x[male & known]))
+
+
+def _x_agrees(male: npt.NDArray[np.bool_], x: Floats) -> bool:
+    """Whether X is deeper where Y is missing: two groups by a few stray reads of Y are none."""
+    without, there = _medians(male, x)
+    return without >= _X_DIFFERS * max(there, 1e-9)
+
+
+def _with_x(male: npt.NDArray[np.bool_], x: Floats) -> Told:
     """Sexes by the gap in Y against X; a sample whose X is the other sex's cannot be told."""
-    middles = [float(np.nanmedian(x[group])) for group in (~male & np.isfinite(x), male)]
+    middles = _medians(male, x)
     found: list[str | None] = []
     why: list[str] = []
-    # Where X does not differ between the groups (a panel's few sites), Y decides alone.
-    differs = middles[0] / max(middles[1], 1e-9) >= 1.3
-    between = np.sqrt(max(middles[0], 1e-9) * max(middles[1], 1e-9))
+    between = float(np.sqrt(middles[0] * middles[1]))
     for is_male, value in zip(male, x, strict=True):
         if np.isnan(value):
             found.append(None)
             why.append("the autosomes are covered too thinly")
-        elif differs and is_male == (value > between):
+        elif is_male == (value > between):
             found.append(None)
             whose, there = ("female", "there") if is_male else ("male", "missing")
             why.append(

@@ -274,9 +274,11 @@ def _walk(chosen: xr.Dataset, contigs: list[str], n: int, sites: int, seed: int)
         StrandPairs(n, separate=chosen.attrs["strands"] == "separate"),
         SexTally(n, contigs),
     )
+    # Probes without a place belong to no contig, which identity and sex go by.
+    parts = walked if contigs else (walked.tally, walked.subset)
     with stage("quality", float(chosen.sizes["site"])) as advance:
         for stretch in stretches(chosen):
-            for part in walked:
+            for part in parts:
                 part.add(stretch)
             advance(len(stretch.position))
     return walked
