@@ -21,6 +21,7 @@ from melisma.quality._genotypes import (
     hardy_weinberg,
     log_likelihoods,
     read_cells,
+    transmission,
 )
 from melisma.quality._pairs import (
     PARENTS,
@@ -29,7 +30,6 @@ from melisma.quality._pairs import (
     level_distance,
     pair_scores,
     score_threshold,
-    transmission,
 )
 from melisma.quality._sheet import contradictions
 from melisma.quality._walk import stretches

@@ -146,7 +146,7 @@ def _sentences(quality: "Quality") -> list[str]:
         noun = "contradiction" if len(found) == 1 else "contradictions"
         words.append(f"{len(found)} {noun} with the sample sheet:")
         words += [f"- {c.sentence}" for c in found]
-    return words
+    return [*words, *identity.notes]
 
 
 def _further(quality: "Quality") -> list[str]:

@@ -10,7 +10,7 @@ never looked at.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from melisma.quality._genotypes import (
     read_cells,
 )
 from melisma.quality._pool import Pool, site_hash
+from melisma.quality._population import allele_frequencies
 from melisma.quality._walk import Floats, Integers, Stretch
 
 # An array's level weighs like this many reads: standard deviation .1 at one half.
@@ -32,17 +33,23 @@ ARRAY_READS = 24
 _SHARE_COVERED = 0.75
 # Each class needs this share of the samples (and one): rarer alleles tell few pairs apart.
 _SHARE_OF_CLASS = 0.02
-_MOST_CANDIDATES = 4000
-_MOST_SITES = 400
+# Candidates and sites kept: within these bounds, as many as so many cells allow.
+_CANDIDATES, _CANDIDATE_CELLS = (4000, 20_000), 2_400_000
+# Comparing every two of n samples at s sites takes s n^2 steps.
+_SITES, _PAIR_SITES = (400, 5000), 400_000_000
 # One variant, or one stretch of allele-specific methylation, is one witness.
 _APART = 1000
 _LINKED_WITHIN, _LINKED_R2 = 1_000_000, 0.8
 # Look-ups for so many sites at a time take a few tens of megabytes.
 _SITES_AT_ONCE = 4096
+# A known variant's probe may still fail.
+_KNOWN = 0.98
 # So many imagined sites, spread evenly, steady what is learned from few candidates.
 _IMAGINED = 10.0
 # One copy in males, silenced copies in females, or many copies: levels are not genotypes there.
-_NOT_AUTOSOMES = re.compile(r"(?i:chr)?([XYZWMC]|MT|Mt|Pt)|NC_00002[34]\.\d+|NC_012920\.\d+")
+_NOT_AUTOSOMES = re.compile(
+    r"(?i:chr)?([XYZWMC]|MT|Mt|Pt)|NC_00002[34]\.\d+|NC_012920\.\d+|CM00068[56]\.\d+"
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,8 @@ class GenotypeSites:
     level : (sites, samples), NaN where fewer than 4 reads
     candidates : how many sites showed all three classes
     evidence : log likelihood ratio of "some candidates are genotype-like" to "none is"
+    cells : (sites, samples), the reads as indices of `class_table`
+    known : whether the sites are known to be variants, as an array's rs probes are
     """
 
     contig: Integers
@@ -66,6 +75,14 @@ class GenotypeSites:
     level: Floats
     candidates: int
     evidence: float
+    cells: Integers | None = None
+    known: bool = False
+
+    def best(self, most: int) -> "GenotypeSites":
+        """The first `most` of the sites."""
+        arrays = ("contig", "position", "likelihood", "frequency", "weight", "level")
+        cells = None if self.cells is None else self.cells[:most]
+        return replace(self, cells=cells, **{name: getattr(self, name)[:most] for name in arrays})
 
 
 @dataclass(frozen=True)
@@ -99,14 +116,15 @@ class GenotypePool:
     def __init__(self, n_samples: int, contigs: Sequence[str]) -> None:
         self._n_samples = n_samples
         self._usable = autosomal(contigs)
-        self._promising, self._random = Pool(_MOST_CANDIDATES), Pool(_MOST_CANDIDATES)
+        most = _bounded(_CANDIDATES, _CANDIDATE_CELLS // max(n_samples, 1))
+        self._promising, self._random = Pool(most), Pool(_CANDIDATES[0])
         self._candidates = 0
 
     def add(self, stretch: Stretch) -> None:
         """Offer one stretch of sites."""
-        methylated, coverage = _reads(stretch)
+        methylated, coverage = reads(stretch.level, stretch.methylated, stretch.coverage)
         covered = coverage >= FEWEST_READS
-        chosen = _three_classes(stretch.level, covered) & self._usable[stretch.contig]
+        chosen = _three_classes(stretch.level, covered) & self._autosomal(stretch.contig)
         if not chosen.any():
             return
         self._candidates += int(chosen.sum())
@@ -121,6 +139,11 @@ class GenotypePool:
         everyone = np.ones(len(tie), dtype=bool)
         self._random.add(np.zeros(len(tie)), tie, rows, everyone)
         self._promising.add(-rough_gain(cells), tie, rows, everyone)
+
+    def _autosomal(self, contig: Integers) -> npt.NDArray[np.bool_]:
+        """Probes without a place are taken as autosomal: nothing says otherwise."""
+        usable = np.append(self._usable, True)
+        return usable[np.where(contig < 0, len(usable) - 1, contig)]
 
     def select(self) -> GenotypeSites:
         """The sites more likely genotype-like than not, one a kilobase, linked ones once."""
@@ -138,7 +161,7 @@ class GenotypePool:
         likely = order[gain[order] + np.log(mixture.share / (1 - mixture.share)) >= 0]
         table = class_table()[rows["cells"][likely]]
         contig, position = (rows[name][likely].astype(np.int64) for name in ("contig", "position"))
-        kept = _independent(contig, position, dosage(table))
+        kept = _independent(contig, position, dosage(table), most_sites(self._n_samples))
         posterior = np.exp(genotype[likely] - log_sum(genotype[likely])[:, None])
         odds = gain[likely] + np.log(mixture.share / (1 - mixture.share))
         return GenotypeSites(
@@ -150,6 +173,7 @@ class GenotypePool:
             level=rows["level"][likely[kept]],
             candidates=self._candidates,
             evidence=mixture.evidence,
+            cells=rows["cells"][likely[kept]].astype(np.int64),
         )
 
 
@@ -160,11 +184,40 @@ def _no_sites(n_samples: int) -> GenotypeSites:
     return GenotypeSites(places, places, np.zeros((*shape, 3)), none, none, np.zeros(shape), 0, 0.0)
 
 
-def _reads(stretch: Stretch) -> tuple[Integers, Integers]:
-    if stretch.methylated is not None and stretch.coverage is not None:
-        return stretch.methylated, stretch.coverage
-    coverage = np.where(np.isfinite(stretch.level), ARRAY_READS, 0)
-    return np.rint(np.nan_to_num(stretch.level) * ARRAY_READS).astype(np.int64), coverage
+def reads(
+    level: Floats, methylated: Integers | None, coverage: Integers | None
+) -> tuple[Integers, Integers]:
+    """M and N; an array's level as if it were 24 reads."""
+    if methylated is not None and coverage is not None:
+        return methylated, coverage
+    coverage = np.where(np.isfinite(level), ARRAY_READS, 0)
+    return np.rint(np.nan_to_num(level) * ARRAY_READS).astype(np.int64), coverage
+
+
+def variant_probes(level: Floats) -> GenotypeSites:
+    """The sites of probes that are known to be variants, all of them.
+
+    Parameters
+    ----------
+    level : (sites, samples), NaN where not measured
+    """
+    n_sites = len(level)
+    cells = read_cells(*reads(level, None, None))
+    table = class_table()[cells]
+    nowhere = np.full(n_sites, -1, dtype=np.int64)
+    half = np.full(n_sites, 0.5)
+    return GenotypeSites(
+        contig=nowhere,
+        position=nowhere,
+        likelihood=table,
+        frequency=allele_frequencies(table, half) if n_sites else half,
+        weight=np.full(n_sites, _KNOWN),
+        level=np.asarray(level, dtype=float),
+        candidates=n_sites,
+        evidence=float("inf"),
+        cells=cells,
+        known=True,
+    )
 
 
 def _three_classes(
@@ -234,17 +287,39 @@ def learn(genotype: Floats, ordinary: Floats) -> Mixture:
     return Mixture(share, frequencies, models, float(evidence))
 
 
-def _independent(contig: Integers, position: Integers, dosages: Floats) -> list[int]:
+def most_sites(n_samples: int) -> int:
+    """How many genotype-like sites are used at most.
+
+    >>> most_sites(16), most_sites(500), most_sites(1000)
+    (5000, 1600, 400)
+    """
+    return _bounded(_SITES, _PAIR_SITES // max(n_samples, 1) ** 2)
+
+
+def _bounded(limits: tuple[int, int], number: int) -> int:
+    return min(max(number, limits[0]), limits[1])
+
+
+def _independent(contig: Integers, position: Integers, dosages: Floats, most: int) -> list[int]:
     """Which sites to keep, best first: none within 1 kb of, or linked to, a better one."""
-    alike = squared_correlation(dosages)
+    centred = dosages - dosages.mean(1, keepdims=True)
+    length = np.sqrt((centred**2).sum(1, keepdims=True))
+    unit = centred / np.where(length > 1e-12, length, np.inf)
+    # Kept sites by the stretch they lie in; only a stretch's neighbours can be within its reach.
+    nearby: dict[tuple[int, int], list[int]] = {}
     kept: list[int] = []
-    for i in range(len(contig)):
-        if len(kept) == _MOST_SITES:
+    for i, (where, place) in enumerate(zip(contig.tolist(), position.tolist(), strict=True)):
+        if len(kept) == most:
             break
-        others = np.array(kept, dtype=np.int64)
-        apart = np.abs(position[others] - position[i])
-        near = (contig[others] == contig[i]) & (apart < _LINKED_WITHIN)
-        linked = alike[others, i] > _LINKED_R2
-        if not (near & ((apart < _APART) | linked)).any():
+        stretch = place // _LINKED_WITHIN
+        others = np.array(
+            [k for s in (-1, 0, 1) for k in nearby.get((where, stretch + s), ())], dtype=np.int64
+        )
+        if where < 0:
+            others = others[:0]
+        apart = np.abs(position[others] - place)
+        linked = (unit[others] @ unit[i]) ** 2 > _LINKED_R2
+        if not ((apart < _LINKED_WITHIN) & ((apart < _APART) | linked)).any():
             kept.append(i)
+            nearby.setdefault((where, stretch), []).append(i)
     return kept

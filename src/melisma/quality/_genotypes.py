@@ -57,6 +57,18 @@ def hardy_weinberg(frequency: npt.ArrayLike) -> Floats:
     return np.stack([(1 - q) ** 2, 2 * q * (1 - q), q**2], axis=-1)
 
 
+def transmission(frequency: Floats) -> Floats:
+    """Probability of a child's copies given a parent's, (sites, 3, 3).
+
+    >>> transmission(np.array([0.5])).tolist()
+    [[[0.5, 0.5, 0.0], [0.25, 0.5, 0.25], [0.0, 0.5, 0.5]]]
+    """
+    q = np.asarray(frequency)
+    p, none, half = 1 - q, np.zeros_like(q), np.full_like(q, 0.5)
+    rows = [[p, q, none], [p / 2, half, q / 2], [none, p, q]]
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+
 def read_cells(methylated: Integers, coverage: Integers) -> Integers:
     """The index of each cell's (N, M) in the tables, reads scaled down to 64 at most.
 
@@ -68,8 +80,8 @@ def read_cells(methylated: Integers, coverage: Integers) -> Integers:
     return n * _WIDTH + m
 
 
-def _beta_binomial(mean: float, dispersion: float) -> Floats:
-    """Log probability of every (N, M) up to 64 reads, flattened; -inf where M > N."""
+def beta_binomial(mean: float, dispersion: float) -> Floats:
+    """Log probability of every (N, M) up to 64 reads, (cells,); -inf where M > N."""
     a, b = (m * (1 - dispersion) / dispersion for m in (mean, 1 - mean))
     n, m = np.mgrid[:_WIDTH, :_WIDTH]
     rest = np.maximum(n - m, 0)
@@ -82,7 +94,7 @@ def _beta_binomial(mean: float, dispersion: float) -> Floats:
 def class_table() -> Floats:
     """Probability of the reads in each class, strays included, (cells, 3)."""
     n, m = (grid.ravel() for grid in np.mgrid[:_WIDTH, :_WIDTH])
-    classes = np.stack([np.exp(_beta_binomial(*c)) for c in CLASSES], axis=1)
+    classes = np.stack([np.exp(beta_binomial(*c)) for c in CLASSES], axis=1)
     strays = np.where(m <= n, 1 / (n + 1), 0.0)
     return (1 - STRAYS) * classes + STRAYS * strays[:, None]
 
@@ -97,7 +109,7 @@ def _genotype_tables() -> Floats:
 @cache
 def _ordinary_tables() -> Floats:
     """Log probability of the reads under each ordinary model, (models, cells)."""
-    return np.stack([_beta_binomial(m, d) for d in _DISPERSIONS for m in _MEANS])
+    return np.stack([beta_binomial(m, d) for d in _DISPERSIONS for m in _MEANS])
 
 
 @cache

@@ -11,14 +11,19 @@ import polars as pl
 
 from melisma.errors import MelismaError
 from melisma.quality._candidates import GenotypeSites
+from melisma.quality._contamination import mixing
+from melisma.quality._copies import Copy
+from melisma.quality._kin import Kin, find_kin, pair_table
+from melisma.quality._notes import copy_notes, kin_notes, mending, mixed_notes, power
 from melisma.quality._pairs import (
     group_people,
     level_distance,
-    pair_scores,
     score_threshold,
     shared_movement,
 )
-from melisma.quality._sheet import Contradiction, coinciding_columns, contradictions
+from melisma.quality._relations import UNTOLD
+from melisma.quality._sheet import Contradiction, coinciding_columns, contradictions, words
+from melisma.quality._twins import has_twins, twins
 from melisma.quality._walk import Floats
 
 FEWEST_SAMPLES = 4
@@ -32,7 +37,7 @@ LEAST_EVIDENCE = 10.0
 _MOST_SHARED = 0.25
 _MOST_UNDECIDED = 0.1
 _MOST_NAMED = 5
-_UNTOLD = "Which samples come from one person cannot be told"
+_CANNOT = "Which samples come from one person cannot be told"
 
 
 @dataclass(frozen=True)
@@ -46,11 +51,17 @@ class Identity:
     comparisons : (samples, samples), sites that both samples cover
     threshold : the score from which two samples are called one person's (natural log units)
     people : (samples,), 0-based person of each sample; empty where not resolved
-    pairs : sample_a, sample_b, distance, sites, score, same_person (null: not resolved)
+    pairs : sample_a, sample_b, distance, sites, score, same_person, relation, posterior, kinship,
+        kinship_low, kinship_high (null: not resolved), copy (null: separate reads); of more than 60
+        samples only the pairs that may be related, and each sample's nearest
+    mixtures : sample, foreign, foreign_low, foreign_high (share of a second person's DNA), mixed;
+        no rows where not resolved
     contradictions : where the people contradict the sample sheet
     resolved : whether the question could be answered
     reason : why not, or what limits the answer; empty if nothing does
     sentence : the answer in one sentence
+    power : which relations these sites tell apart, in one sentence; empty if not resolved
+    notes : sentences on relatives, twins, copies, mixtures, and changes that mend the sheet
     """
 
     sites: int
@@ -63,6 +74,9 @@ class Identity:
     resolved: bool
     reason: str
     sentence: str
+    mixtures: pl.DataFrame = field(repr=False, default_factory=pl.DataFrame)
+    power: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def person_labels(identity: Identity) -> list[str]:
@@ -75,14 +89,17 @@ def person_labels(identity: Identity) -> list[str]:
     """
     if not identity.resolved:
         raise MelismaError(
-            f"{_UNTOLD}, so they cannot serve as blocks: {identity.reason} Give the people in the "
+            f"{_CANNOT}, so they cannot serve as blocks: {identity.reason} Give the people in the "
             "sample sheet's column `individual` instead."
         )
     return [f"donor{person + 1}" for person in identity.people]
 
 
 def identify(
-    sites: GenotypeSites, samples: Sequence[str], sheet: Mapping[str, Sequence[Any]]
+    sites: GenotypeSites,
+    samples: Sequence[str],
+    sheet: Mapping[str, Sequence[Any]],
+    copies: Sequence[Copy] = (),
 ) -> Identity:
     """Group the samples by person and compare the groups with the sample sheet.
 
@@ -91,17 +108,18 @@ def identify(
     sites : the genotype-like sites
     samples : (samples,), names
     sheet : the sample sheet's columns, each (samples,)
+    copies : samples with calls or reads in common
     """
-    n_sites = len(sites.weight)
     distance, comparisons = level_distance(sites.level)
-    scores = pair_scores(sites)
+    kin = find_kin(sites)
+    scores = kin.scores
     upper = np.triu_indices(len(samples), 1)
     threshold = score_threshold(scores[upper]) if len(samples) > 1 else float("nan")
     reason = _too_little(sites, len(samples))
     people: tuple[int, ...] = ()
     limits = ""
+    placed = np.diag(scores) >= threshold
     if not reason:
-        placed = np.diag(scores) >= threshold
         grouping = group_people(scores, threshold)
         people = grouping.people
         reason = _unclear(sites, scores, placed, threshold, people)
@@ -115,21 +133,89 @@ def identify(
         )
     resolved = not reason
     people = people if resolved else ()
+    told = _told(sites, kin, people, placed, samples, sheet) if resolved else _Told()
     return Identity(
-        sites=n_sites,
+        sites=len(sites.weight),
         distance=distance,
         comparisons=comparisons,
         threshold=threshold,
         people=people,
-        pairs=_pair_table(samples, distance, comparisons, scores, people),
-        contradictions=contradictions(people, samples, sheet) if resolved else (),
+        pairs=pair_table(kin, sites, samples, distance, comparisons, people, copies),
+        mixtures=told.mixtures,
+        contradictions=told.contradictions,
         resolved=resolved,
         reason=reason or limits,
-        sentence=_sentence(people, n_sites) if resolved else f"{_UNTOLD}.",
+        sentence=_sentence(people, len(sites.weight)) if resolved else f"{_CANNOT}.",
+        power=power(kin.separable) if resolved else "",
+        notes=(*told.notes, *copy_notes(copies, samples, sheet)),
     )
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What a resolved study says beyond its people."""
+
+    contradictions: tuple[Contradiction, ...] = ()
+    notes: tuple[str, ...] = ()
+    mixtures: pl.DataFrame = field(default_factory=pl.DataFrame)
+
+
+def _told(
+    sites: GenotypeSites,
+    kin: Kin,
+    people: Sequence[int],
+    placed: npt.NDArray[np.bool_],
+    samples: Sequence[str],
+    sheet: Mapping[str, Sequence[Any]],
+) -> _Told:
+    # A sample that could not be placed contradicts nothing.
+    known = [person if ok else -1 for person, ok in zip(people, placed, strict=True)]
+
+    def apart(i: int, j: int) -> bool:
+        return bool(kin.scores[i, j] < 0)
+
+    def relation(i: int, j: int) -> str:
+        named = kin.named(i, j)
+        return "different" if named == UNTOLD and apart(i, j) else named
+
+    pairs = twins(known, samples, sheet, relation)
+    persons = _by_individual(known, sheet) if has_twins(sheet) else known
+    found = contradictions(persons, samples, sheet, genotypes=not has_twins(sheet), apart=apart)
+    found = (*pairs.contradictions, *found)
+    mixed = mixing(sites, kin.frequency)
+    return _Told(
+        contradictions=found,
+        notes=(
+            *kin_notes(kin, known, samples, power(kin.separable)),
+            *pairs.notes,
+            *(mending(known, pairs.units, samples) if found else ()),
+            *mixed_notes(mixed, sites, kin.frequency, people, samples),
+        ),
+        mixtures=pl.DataFrame(
+            {
+                "sample": list(samples),
+                "foreign": mixed.share,
+                "foreign_low": mixed.low,
+                "foreign_high": mixed.high,
+                "mixed": mixed.mixed,
+            }
+        ),
+    )
+
+
+def _by_individual(people: Sequence[int], sheet: Mapping[str, Sequence[Any]]) -> list[int]:
+    """People, identical twins of two names as two."""
+    named = words(sheet["individual"])
+    order: dict[tuple[int, str], int] = {}
+    return [
+        order.setdefault((person, name), len(order)) if person >= 0 else -1
+        for person, name in zip(people, named, strict=True)
+    ]
+
+
 def _too_little(sites: GenotypeSites, n_samples: int) -> str:
+    if sites.known and n_samples > 1 and len(sites.weight) >= FEWEST_SITES:
+        return ""
     if n_samples < FEWEST_SAMPLES:
         return (
             f"Genotype-like sites cannot be recognised in {n_samples} "
@@ -160,6 +246,8 @@ def _unclear(
             f"person from two: only {placed.sum()} of {len(placed)} samples could match a copy "
             "of themselves."
         )
+    if sites.known:
+        return ""
     if len(set(people)) < FEWEST_PEOPLE:
         return (
             f"The {n_sites} sites would put all samples into {len(set(people))} people, who cannot "
@@ -219,38 +307,6 @@ def _pair_names(samples: Sequence[str], pairs: Sequence[tuple[int, int]]) -> str
     named = [f"{samples[a]} and {samples[b]}" for a, b in pairs[:_MOST_NAMED]]
     more = len(pairs) - len(named)
     return "; ".join(named) + (f"; and {more} more pairs" if more else "")
-
-
-def _pair_table(
-    samples: Sequence[str],
-    distance: Floats,
-    comparisons: npt.NDArray[np.int64],
-    scores: Floats,
-    people: Sequence[int],
-) -> pl.DataFrame:
-    first, second = np.triu_indices(len(samples), 1)
-    names = np.array(samples, dtype=object)
-    person = np.array(people, dtype=np.int64)
-    same = (person[first] == person[second]).tolist() if people else [None] * len(first)
-    return (
-        pl.DataFrame(
-            {
-                "sample_a": names[first].tolist(),
-                "sample_b": names[second].tolist(),
-                "distance": distance[first, second],
-                "sites": comparisons[first, second],
-                "score": scores[first, second],
-                "same_person": same,
-            },
-            schema_overrides={
-                "sample_a": pl.String,
-                "sample_b": pl.String,
-                "same_person": pl.Boolean,
-            },
-        )
-        .with_columns(pl.col("distance").fill_nan(None))
-        .sort("score", descending=True, maintain_order=True)
-    )
 
 
 def _sentence(people: Sequence[int], n_sites: int) -> str:

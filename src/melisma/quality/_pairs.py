@@ -19,25 +19,15 @@ import numpy as np
 import numpy.typing as npt
 
 from melisma.quality._candidates import GenotypeSites, dosage, squared_correlation
-from melisma.quality._genotypes import hardy_weinberg
+from melisma.quality._pair_kernels import level_gaps
+from melisma.quality._relations import compare, in_threads
 from melisma.quality._walk import Floats
 
 # How many of the pairs of different people are first-degree relatives of each kind.
 PARENTS = SIBLINGS = 0.005
 PROBABILITY = 0.95
-_ROWS = 64
-
-
-def transmission(frequency: Floats) -> Floats:
-    """Probability of a child's copies given a parent's, (sites, 3, 3).
-
-    >>> transmission(np.array([0.5])).tolist()
-    [[[0.5, 0.5, 0.0], [0.25, 0.5, 0.25], [0.0, 0.5, 0.5]]]
-    """
-    q = np.asarray(frequency)
-    p, none, half = 1 - q, np.zeros_like(q), np.full_like(q, 0.5)
-    rows = [[p, q, none], [p / 2, half, q / 2], [none, p, q]]
-    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+# Every two of so many sites are compared: the best ones.
+_MOST_COMPARED = 400
 
 
 def pair_scores(sites: GenotypeSites) -> Floats:
@@ -45,31 +35,14 @@ def pair_scores(sites: GenotypeSites) -> Floats:
 
     The diagonal is the score a sample would have with a copy of itself: what its reads can show.
     """
-    shares = hardy_weinberg(sites.frequency)  # (sites, 3)
-    posterior = sites.likelihood * shares[:, None, :]
-    posterior /= posterior.sum(2, keepdims=True)
-    kernels = (np.eye(3) / shares[:, None, :], transmission(sites.frequency) / shares[:, None, :])
-    weight = sites.weight[:, None, None]
-    n_samples = posterior.shape[1]
-    scores = np.zeros((n_samples, n_samples))
-    columns = posterior.transpose(0, 2, 1)  # (sites, 3, samples)
-    for start in range(0, n_samples, _ROWS):
-        rows = posterior[:, start : start + _ROWS]
-        logs = np.zeros((3, rows.shape[1], n_samples))
-        for part in _slices(len(posterior), rows.shape[1] * n_samples):
-            same, parent = (rows[part] @ kernel[part] @ columns[part] for kernel in kernels)
-            siblings = 0.25 * same + 0.5 * parent + 0.25
-            for k, ratio in enumerate((same, parent, siblings)):
-                logs[k] += np.log1p(weight[part] * (ratio - 1)).sum(0)
-        others = np.logaddexp(np.log(PARENTS) + logs[1], np.log(SIBLINGS) + logs[2])
-        others = np.logaddexp(others, np.log1p(-PARENTS - SIBLINGS))
-        scores[start : start + _ROWS] = logs[0] - others
-    return (scores + scores.T) / 2
+    return same_scores(compare(sites.likelihood, sites.frequency, sites.weight).ratios)
 
 
-def _slices(n_sites: int, cells: int) -> list[slice]:
-    step = max(1, 2_000_000 // max(cells, 1))
-    return [slice(start, start + step) for start in range(0, n_sites, step)]
+def same_scores(ratios: Floats) -> Floats:
+    """The score from the relations' log ratios, (..., relations) to (...)."""
+    others = np.logaddexp(np.log(PARENTS) + ratios[..., 1], np.log(SIBLINGS) + ratios[..., 2])
+    others = np.logaddexp(others, np.log1p(-PARENTS - SIBLINGS))
+    return ratios[..., 0] - others
 
 
 def score_threshold(scores: Floats) -> float:
@@ -147,11 +120,10 @@ def level_distance(level: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
     distance : (samples, samples), NaN where no site is shared
     comparisons : (samples, samples)
     """
-    seen = np.isfinite(level)
-    comparisons = seen.T.astype(np.int64) @ seen.astype(np.int64)
-    total = np.zeros(comparisons.shape)
-    for row in level:
-        total += np.nan_to_num(np.abs(row[:, None] - row))
+    n = level.shape[1]
+    total, comparisons = np.zeros((n, n)), np.zeros((n, n), dtype=np.int64)
+    by_sample = np.ascontiguousarray(level.T, dtype=np.float64)
+    in_threads(level_gaps, by_sample, outputs=(total, comparisons))
     distance = np.divide(total, comparisons, out=np.full_like(total, np.nan), where=comparisons > 0)
     np.fill_diagonal(distance, 0.0)
     return distance, comparisons
@@ -168,6 +140,7 @@ def shared_movement(sites: GenotypeSites, people: Sequence[int]) -> tuple[float,
     expected : the same after each site's dosages are dealt anew among the people
     """
     person = np.asarray(people)
+    sites = sites.best(_MOST_COMPARED)
     first = np.unique(person, return_index=True)[1]
     dosages = dosage(sites.likelihood)
     owners = dosages[:, first]

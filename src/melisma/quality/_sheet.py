@@ -1,11 +1,13 @@
 """Where the people found in the calls contradict the sample sheet."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 # Columns that name the sample or its file, not a trait.
 _NOT_TRAITS = ("sample", "path", "format", "individual")
+# Beside `individual`, columns that say how people are related.
+_KINSHIP = ("family", "twin_pair", "pair", "zygosity")
 # A column is taken to differ between people, or within them, when this share of them shows it.
 _MAJORITY = 2 / 3
 _FEWEST_PEOPLE = 3
@@ -33,7 +35,12 @@ class Contradiction:
 
 
 def contradictions(
-    people: Sequence[int], samples: Sequence[str], sheet: Mapping[str, Sequence[Any]]
+    people: Sequence[int],
+    samples: Sequence[str],
+    sheet: Mapping[str, Sequence[Any]],
+    *,
+    genotypes: bool = True,
+    apart: Callable[[int, int], bool] = lambda i, j: True,
 ) -> tuple[Contradiction, ...]:
     """Compare the inferred people with the sheet's `individual` and with its categorical columns.
 
@@ -43,21 +50,27 @@ def contradictions(
 
     Parameters
     ----------
-    people : (samples,), 0-based person of each sample
+    people : (samples,), 0-based person of each sample; negative: not known
     samples : (samples,), names
     sheet : columns, each (samples,)
+    genotypes : whether two individuals of one person are a contradiction here
+    apart : whether two samples of different people are certainly so
     """
     members: dict[int, list[int]] = {}
     for i, person in enumerate(people):
-        members.setdefault(person, []).append(i)
+        if person >= 0:
+            members.setdefault(person, []).append(i)
     found: list[Contradiction] = []
     if "individual" in sheet:
-        found += _individuals(members, people, samples, _words(sheet["individual"]))
+        named = words(sheet["individual"])
+        found += _one_person(members, samples, named) if genotypes else []
+        found += _one_name(people, samples, named, apart)
     repeated = {person: rows for person, rows in members.items() if len(rows) > 1}
+    left_out = (*_NOT_TRAITS, *(_KINSHIP if "individual" in sheet else ()))
     traits = [
-        _trait(repeated, column, _words(values))
+        _trait(repeated, column, words(values))
         for column, values in sheet.items()
-        if column not in _NOT_TRAITS and _is_categorical(values)
+        if column not in left_out and _is_categorical(values)
     ]
     for trait in traits:
         found += [_exception(repeated, person, trait, samples, traits) for person in trait.odd]
@@ -101,13 +114,13 @@ def coinciding_columns(people: Sequence[int], sheet: Mapping[str, Sequence[Any]]
         for column, values in sheet.items()
         if column not in _NOT_TRAITS
         and _is_categorical(values)
-        and len(set(zip(people, _words(values), strict=True)))
+        and len(set(zip(people, words(values), strict=True)))
         == len(set(people))
-        == len(set(_words(values)))
+        == len(set(words(values)))
     ]
 
 
-def _words(values: Sequence[Any]) -> list[str]:
+def words(values: Sequence[Any]) -> list[str]:
     """Values as text; empty where missing."""
     return ["" if v is None or v != v else str(v) for v in values]
 
@@ -122,30 +135,43 @@ def _is_categorical(values: Sequence[Any]) -> bool:
     return 1 < distinct <= len(known) / 2 and (not codes or distinct <= _MOST_CODES)
 
 
-def _individuals(
-    members: Members, people: Sequence[int], samples: Sequence[str], named: Sequence[str]
+def _one_person(
+    members: Members, samples: Sequence[str], named: Sequence[str]
 ) -> list[Contradiction]:
+    """People whom the sheet has under several names."""
     found: list[Contradiction] = []
     for rows in members.values():
         labels = list(dict.fromkeys(named[i] for i in rows if named[i]))
         if len(labels) > 1:
             who = tuple(samples[i] for i in rows if named[i])
-            told = _listed([f"{samples[i]} as {named[i]}" for i in rows if named[i]])
-            sentence = f"{_listed(who)} come from one person, but the sheet has {told}."
+            told = listed([f"{samples[i]} as {named[i]}" for i in rows if named[i]])
+            sentence = f"{listed(who)} come from one person, but the sheet has {told}."
             found.append(
                 Contradiction(who, "individual", ", ".join(labels), "one individual", sentence)
             )
+    return found
+
+
+def _one_name(
+    people: Sequence[int],
+    samples: Sequence[str],
+    named: Sequence[str],
+    apart: Callable[[int, int], bool],
+) -> list[Contradiction]:
+    """Names of the sheet under which there are several people."""
+    found: list[Contradiction] = []
     for label in dict.fromkeys(name for name in named if name):
-        rows = [i for i, name in enumerate(named) if name == label]
+        rows = [i for i, name in enumerate(named) if name == label and people[i] >= 0]
         groups = list(dict.fromkeys(people[i] for i in rows))
-        if len(groups) > 1:
+        certain = all(apart(i, j) for i in rows for j in rows if people[i] != people[j])
+        if len(groups) > 1 and certain:
             who = tuple(samples[i] for i in rows)
-            apart = " | ".join(
+            parted = " | ".join(
                 ", ".join(samples[i] for i in rows if people[i] == person) for person in groups
             )
             sentence = (
-                f"{_listed(who)} are all {label} in the sheet, but come from {len(groups)} "
-                f"people ({apart})."
+                f"{listed(who)} are all {label} in the sheet, but come from {len(groups)} "
+                f"people ({parted})."
             )
             found.append(Contradiction(who, "individual", label, f"{len(groups)} people", sentence))
     return found
@@ -162,20 +188,20 @@ def _exception(
     who = tuple(samples[i] for i in rows)
     found = ", ".join(dict.fromkeys(values[i] for i in rows))
     if trait.between:
-        told = _listed([f"{samples[i]} as {values[i]}" for i in rows])
+        told = listed([f"{samples[i]} as {values[i]}" for i in rows])
         sentence = (
-            f"{_listed(who)} come from one person, but for {column} the sheet has {told}, and "
+            f"{listed(who)} come from one person, but for {column} the sheet has {told}, and "
             f"{column} is the same inside {trait.share}."
         )
         return Contradiction(who, column, found, "one value", sentence)
     sentence = (
-        f"{_listed(who)} come from one person, but {'both' if len(who) == 2 else 'all'} are "
+        f"{listed(who)} come from one person, but {'both' if len(who) == 2 else 'all'} are "
         f"{values[rows[0]]} in the sheet, and {column} differs inside {trait.share}."
     )
     other = _exchange_partner(repeated, person, trait, traits)
     if other is not None:
         sentence += (
-            f" Exchanging one of them with one of {_listed([samples[i] for i in repeated[other]])} "
+            f" Exchanging one of them with one of {listed([samples[i] for i in repeated[other]])} "
             "would reconcile both pairs: a swap is likely, not proven."
         )
     return Contradiction(who, column, found, "different values", sentence)
@@ -200,10 +226,20 @@ def _exchange_partner(
     return others[0] if alike else None
 
 
-def _listed(words: Sequence[str]) -> str:
+def listed(words: Sequence[str]) -> str:
     """Words as a reader lists them.
 
-    >>> _listed(["a", "b", "c"])
+    >>> listed(["a", "b", "c"])
     'a, b and c'
     """
     return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
+
+
+def shortened(words: Sequence[str], most: int = 5, rest: str = "more") -> str:
+    """The first few words and how many more there are.
+
+    >>> shortened(["a", "b", "c"], most=2)
+    'a; b; and 1 more'
+    """
+    more = len(words) - most
+    return "; ".join([*words[:most], *([f"and {more} {rest}"] if more > 0 else [])])

@@ -1,5 +1,6 @@
 """`check_quality`: coverage, levels, resemblance, outliers and identity in one walk."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -14,9 +15,10 @@ from melisma.progress import stage
 from melisma.quality import _outliers
 from melisma.quality._batch import Covariates, covariates
 from melisma.quality._bias import StrandPairs, bias_table, strand_sentence
-from melisma.quality._candidates import GenotypePool
+from melisma.quality._candidates import GenotypePool, GenotypeSites, variant_probes
 from melisma.quality._checks import Measured, check_table, failed, read_limits
 from melisma.quality._conversion import conversion_sentence, conversion_table, find_controls
+from melisma.quality._copies import CopyPool
 from melisma.quality._coverage import (
     Tally,
     coverage_table,
@@ -24,7 +26,7 @@ from melisma.quality._coverage import (
     sample_table,
     strangers,
 )
-from melisma.quality._identity import Identity, identify, person_labels
+from melisma.quality._identity import FEWEST_SITES, Identity, identify, person_labels
 from melisma.quality._matrix import (
     SiteSubset,
     correlations,
@@ -38,6 +40,7 @@ from melisma.quality._sex import SexCheck, SexTally, check_sex
 from melisma.quality._walk import Floats, stretches
 
 _COMPONENTS_SHOWN = 10
+_VARIANT_PROBE = re.compile(r"rs\d+")
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,9 @@ class Quality:
                 "resolved": identity.resolved,
                 "reason": identity.reason,
                 "sentence": identity.sentence,
+                "power": identity.power,
+                "notes": list(identity.notes),
+                "mixtures": identity.mixtures.to_dicts(),
                 "contradictions": [
                     {"samples": list(c.samples), "column": c.column, "sentence": c.sentence}
                     for c in identity.contradictions
@@ -170,7 +176,7 @@ def check_quality(
 
     One walk over the sites in memory that does not grow with them. Correlation and components
     use at most `sites` well-covered sites, fewer with more than 200 samples; identity uses up to
-    400 genotype-like sites. Neither depends on how the store is chunked.
+    5,000 genotype-like sites, 400 with 1,000 samples. Neither depends on how the store is chunked.
 
     Parameters
     ----------
@@ -220,7 +226,9 @@ def check_quality(
         pl.Series("correlation_median", median_to_others(matrix)).fill_nan(None),
     )
     named = _outliers.name_outliers(table, share)
-    identity = identify(walked.pool.select(), samples, traits)
+    identity = identify(
+        _known_variants(chosen) or walked.pool.select(), samples, traits, walked.copies.find()
+    )
     shown = parse_mark(mark or chosen.attrs["marks"][0]).code
     conversion = conversion_table(
         tally, samples, contigs, {**chosen.attrs, "mark_shown": shown}, controls
@@ -256,6 +264,17 @@ def check_quality(
     )
 
 
+def _known_variants(methylome: xr.Dataset) -> GenotypeSites | None:
+    """The array's own probes for variants, whose names begin with rs; None without enough."""
+    if "probe" not in methylome or "beta" not in methylome:
+        return None
+    names = methylome["probe"].values.astype(object)
+    chosen = np.array([_VARIANT_PROBE.match(str(name)) is not None for name in names])
+    if chosen.sum() < FEWEST_SITES:
+        return None
+    return variant_probes(methylome["beta"].isel(site=np.flatnonzero(chosen)).values)
+
+
 class _Walked(NamedTuple):
     """What one walk over the sites leaves."""
 
@@ -264,6 +283,7 @@ class _Walked(NamedTuple):
     pool: GenotypePool
     strands: StrandPairs
     sex: SexTally
+    copies: CopyPool
 
 
 def _walk(chosen: xr.Dataset, contigs: list[str], n: int, sites: int, seed: int) -> _Walked:
@@ -273,6 +293,7 @@ def _walk(chosen: xr.Dataset, contigs: list[str], n: int, sites: int, seed: int)
         GenotypePool(n, contigs),
         StrandPairs(n, separate=chosen.attrs["strands"] == "separate"),
         SexTally(n, contigs),
+        CopyPool(n),
     )
     # Probes without a place belong to no contig, which identity and sex go by.
     parts = walked if contigs else (walked.tally, walked.subset)
