@@ -52,7 +52,6 @@ def test_a_numeric_sample_name_stays_a_word(tmp_path):
         ("sample\tpath\n", "no samples"),
         ("", "is empty"),
         ("sample\tpath\tpath\ns1\ta.cov\ta.cov\n", "two columns named 'path'"),
-        ("sample\tpath\ns1\ta.cov\ns2\ta.cov\n", "lines 2 and 3 name the same file"),
         ("sample\tpath\tcoverage\ns1\ta.cov\t3\n", "column 'coverage', which the store cannot"),
         ("sample\tpath\tgroup/x\ns1\ta.cov\t3\n", "column 'group/x', which the store cannot"),
     ],

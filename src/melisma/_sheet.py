@@ -12,13 +12,14 @@ import polars as pl
 from melisma.errors import MelismaError
 
 
-def read_sheet(path: Path | str) -> pl.DataFrame:
+def read_sheet(path: Path | str, *, matrix: Path | str | None = None) -> pl.DataFrame:
     """Read a sample sheet, TSV or CSV.
 
     Parameters
     ----------
     path : a table with a header; `sample` and `path` are required, `format`, `individual` and
         `sex` optional, every other column is a covariate. Paths are relative to the sheet.
+    matrix : one matrix of levels that holds all samples, in place of the column `path`
 
     Returns
     -------
@@ -43,11 +44,21 @@ def read_sheet(path: Path | str) -> pl.DataFrame:
     if not rows:
         raise MelismaError(f"The sample sheet {path} is empty.")
     names = rows[0][1]
-    for needed in ("sample", "path"):
+    if matrix is not None and "path" in names:
+        raise MelismaError(
+            f"The sample sheet {path} has a column 'path', and --matrix names one file for all "
+            "samples: leave out one of the two."
+        )
+    for needed in ("sample", *(("path",) if matrix is None else ())):
         if needed not in names:
             raise MelismaError(
                 f"The sample sheet {path} has no column {needed!r}; its columns are "
                 f"{', '.join(names)}."
+                + (
+                    " Where one matrix of levels holds all samples, name it with --matrix."
+                    if needed == "path"
+                    else ""
+                )
             )
     for name in names:
         if name in RESERVED_NAMES or not re.fullmatch(r"\w[\w .-]*", name):
@@ -58,7 +69,7 @@ def read_sheet(path: Path | str) -> pl.DataFrame:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise MelismaError(f"The sample sheet {path} has two columns named {twice!r}.")
-    return _checked_sheet(path, names, rows[1:])
+    return _checked_sheet(path, names, rows[1:], None if matrix is None else Path(matrix))
 
 
 def _rows(text: str) -> list[tuple[int, list[str]]]:
@@ -76,7 +87,9 @@ def _rows(text: str) -> list[tuple[int, list[str]]]:
     return rows
 
 
-def _checked_sheet(path: Path, names: list[str], rows: list[tuple[int, list[str]]]) -> pl.DataFrame:
+def _checked_sheet(
+    path: Path, names: list[str], rows: list[tuple[int, list[str]]], matrix: Path | None
+) -> pl.DataFrame:
     if not rows:
         raise MelismaError(f"The sample sheet {path} has a header and no samples.")
     seen: dict[str, int] = {}
@@ -95,22 +108,15 @@ def _checked_sheet(path: Path, names: list[str], rows: list[tuple[int, list[str]
                 "give each sample one line: merge its files into one first, or give them two names."
             )
         seen[sample] = number
-        file = path.parent / fields[names.index("path")]
+        file = path.parent / fields[names.index("path")] if matrix is None else matrix
         if not file.is_file():
             raise MelismaError(f"{path} line {number}: sample {sample!r} has no file at {file}.")
-        resolved = str(file.resolve())
-        if resolved in files:
-            other = rows[files.index(resolved)][0]
-            raise MelismaError(
-                f"{path}: lines {other} and {number} name the same file, {file}: give each sample "
-                "its own."
-            )
-        files.append(resolved)
+        files.append(str(file.resolve()))
     columns: dict[str, Sequence[Any]] = {}
     for i, name in enumerate(names):
         words = [fields[i] for _, fields in rows]
         columns[name] = files if name == "path" else typed_column(name, words)
-    return pl.DataFrame(columns)
+    return pl.DataFrame(columns if matrix is None else columns | {"path": files})
 
 
 # Names of the store's own variables.

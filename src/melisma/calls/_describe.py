@@ -4,13 +4,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from melisma import methylome as schema
 
 
 class SampleDescription(NamedTuple):
-    """One sample: sites seen, mean coverage and level of those, and what ingest left out."""
+    """One sample: sites seen, mean coverage and level of those, and what ingest left out.
+
+    coverage : NaN where the store holds levels without counts
+    """
 
     sample: str
     sites: int
@@ -46,7 +50,7 @@ def describe(store: Path | str) -> StoreDescription:
     Raises
     ------
     MelismaError
-        There is no such store, or it has levels without counts.
+        There is no such store.
     """
     opened = schema.open_methylome(store)
     attrs = opened.attrs
@@ -80,15 +84,40 @@ def _count(opened: xr.Dataset, names: list[str]) -> tuple[dict[str, int], list[S
     contexts = np.zeros(len(schema.CONTEXTS), dtype=np.int64)
     sites = np.zeros(len(names), dtype=np.int64)
     coverage, level = np.zeros(len(names)), np.zeros(len(names))
+    if "beta" in opened:
+        coverage[:] = np.nan
+        step = schema.chunk_sites(len(names))
+        for start in range(0, opened.sizes["site"], step):
+            part = opened.isel(site=slice(start, start + step))
+            beta = part["beta"].values
+            contexts += np.bincount(part["context"].values, minlength=len(contexts))
+            sites += (~np.isnan(beta)).sum(axis=0)
+            level += np.nansum(beta, axis=0, dtype=np.float64)
+        return dict(zip(schema.CONTEXTS, map(int, contexts), strict=True)), _described(
+            opened, names, sites, coverage, level
+        )
     for block in schema.blocks(opened):
         contexts += np.bincount(block.context, minlength=len(contexts))
         seen = block.coverage > 0
         sites += seen.sum(axis=0)
         coverage += block.coverage.sum(axis=0, dtype=np.float64)
         level += (block.methylated / np.maximum(block.coverage, 1)).sum(axis=0)
+    return dict(zip(schema.CONTEXTS, map(int, contexts), strict=True)), _described(
+        opened, names, sites, coverage, level
+    )
+
+
+def _described(
+    opened: xr.Dataset,
+    names: list[str],
+    sites: npt.NDArray[np.int64],
+    coverage: npt.NDArray[np.float64],
+    level: npt.NDArray[np.float64],
+) -> list[SampleDescription]:
+    """Sums over each sample's sites as means."""
     made = opened.attrs.get("ingest", {}).get("samples", {})
     divisor = np.where(sites > 0, sites, np.nan)
-    samples = [
+    return [
         SampleDescription(
             sample=name,
             sites=int(sites[k]),
@@ -99,4 +128,3 @@ def _count(opened: xr.Dataset, names: list[str]) -> tuple[dict[str, int], list[S
         )
         for k, name in enumerate(names)
     ]
-    return dict(zip(schema.CONTEXTS, map(int, contexts), strict=True)), samples

@@ -17,6 +17,9 @@ import polars as pl
 from melisma import progress
 from melisma._generations import clear_part, work_lock
 from melisma.calls import _join
+from melisma.calls._format import Format
+from melisma.calls._ingest_levels import have_levels, ingest_levels, levels_hash
+from melisma.calls._level_formats import MATRICES, MATRIX, SHARED
 from melisma.calls._registry import MODBAM, format_named, sniff
 from melisma.calls._sample import (
     Options,
@@ -53,6 +56,8 @@ def ingest(
     sheet: pl.DataFrame | Path | str,
     out: Path | str,
     *,
+    matrix: Path | str | None = None,
+    manifest: Path | str | None = None,
     genome: Path | str | None = None,
     merge_strands: bool = False,
     mark: str | None = None,
@@ -71,6 +76,8 @@ def ingest(
     ----------
     sheet : the sample sheet, as a file or as `design.read_sheet` gives it
     out : the store's folder
+    matrix : one matrix of levels that holds all samples; the sheet then has no `path`
+    manifest : the arrays' manifest, which gives probes their positions
     genome : a FASTA file; every call is compared with its base, which also gives strand and
         context
     merge_strands : sum the two strands of each CpG at its + strand position
@@ -85,7 +92,7 @@ def ingest(
     MelismaError
         The sheet or a file is at fault, or a store made from other inputs is at `out`.
     """
-    table = sheet if isinstance(sheet, pl.DataFrame) else read_sheet(sheet)
+    table = sheet if isinstance(sheet, pl.DataFrame) else read_sheet(sheet, matrix=matrix)
     out = Path(out)
     options = Options(
         genome=None if genome is None else Genome.open(genome),
@@ -95,13 +102,24 @@ def ingest(
         min_probability=min_probability,
         block_bytes=block_bytes,
     )
-    sources = _sources(table, out, format)
+    sources = _sources(table, out, _matrix_format(format) if matrix is not None else format)
     columns = {name: table[name].to_list() for name in table.columns if name not in _NOT_COVARIATES}
-    inputs = _inputs_hash(columns, sources, options)
+    levels, manifest_file = have_levels(sources), None if manifest is None else Path(manifest)
+    if manifest_file is not None:
+        _check_manifest(manifest_file, levels=levels)
+    inputs = (
+        levels_hash(columns, sources, options, manifest_file)
+        if levels
+        else _inputs_hash(columns, sources, options)
+    )
     if _is_complete(out, inputs, overwrite=overwrite):
         progress.note(f"{out} is complete and made from the same inputs: nothing to do.")
         return _summary(out, reused=True)
     with work_lock(out) as part, _work_folder(out):
+        if levels:
+            ingest_levels(out, columns, sources, options, manifest=manifest_file, inputs=inputs)
+            clear_part(part)
+            return _summary(out, reused=False)
         samples = _read_all(sources, options, workers or _processors())
         names = [source.sample for source in sources]
         samples = _join.name_alike(names, samples, options.genome.contigs if options.genome else ())
@@ -135,13 +153,47 @@ def _sources(table: pl.DataFrame, out: Path, format: str | None) -> list[Source]
         )
     formats = table["format"].to_list() if "format" in table.columns else [None] * len(names)
     sources: list[Source] = []
+    sniffed: dict[Path, Format] = {}
     for k, (name, file, word) in enumerate(zip(names, table["path"], formats, strict=True)):
         path = Path(file)
         check_file(path)
         named = word or format
-        form = format_named(named) if named else sniff(path).format
+        if not named and path not in sniffed:
+            sniffed[path] = sniff(path).format
+        form = format_named(named) if named else sniffed[path]
         sources.append(Source(name, path, form, part_folder(out) / "samples" / str(k)))
+    _refuse_shared(sources)
     return sources
+
+
+def _matrix_format(format: str | None) -> str:
+    """What `--matrix` names is a matrix, whatever its first lines look like."""
+    form = MATRIX if format is None else format_named(format)
+    if form not in MATRICES:
+        names = ", ".join(each.name for each in MATRICES)
+        raise MelismaError(f"--matrix names a matrix of levels, so --format is one of {names}.")
+    return form.name
+
+
+def _refuse_shared(sources: Sequence[Source]) -> None:
+    """A file of one sample cannot be two samples; a matrix can."""
+    seen: dict[Path, str] = {}
+    for source in sources:
+        first = seen.setdefault(source.path.resolve(), source.sample)
+        if first != source.sample and source.form not in SHARED:
+            raise MelismaError(
+                f"Samples {first} and {source.sample} name the same file, {source.path}: give each "
+                "sample its own."
+            )
+
+
+def _check_manifest(manifest: Path, *, levels: bool) -> None:
+    check_file(manifest)
+    if not levels:
+        raise MelismaError(
+            f"{manifest} is for arrays, and the samples' files have counts with positions of their "
+            "own: leave out --manifest."
+        )
 
 
 def _inputs_hash(columns: dict[str, list[Any]], sources: list[Source], options: Options) -> str:

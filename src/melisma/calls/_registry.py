@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from melisma.calls._format import Format
+from melisma.calls._level_formats import BINARY_FORMATS, sniff_levels
 from melisma.calls._lines import content_of, is_integer, is_number, width_of
 from melisma.calls._source import check_file, head_lines, open_bytes, read_into
 from melisma.calls.allc import ALLC
@@ -52,6 +53,7 @@ FORMATS = (
     DNMTOOLS,
     DSS,
     MODBAM,
+    *BINARY_FORMATS,
 )
 
 
@@ -92,9 +94,11 @@ def sniff(path: Path | str) -> Sniffed:
         return Sniffed(MODBAM, "the magic number of a BAM file")
     lines = head_lines(path)
     content = content_of(lines)
+    found = [Sniffed(form, reason) for form in FORMATS if (reason := form.sniff(lines)) is not None]
+    if not found and (levels := sniff_levels(path)) is not None:
+        return Sniffed(*levels)
     if not content:
         raise MelismaError(f"{path} holds no calls: it has only blank or comment lines.")
-    found = [Sniffed(form, reason) for form in FORMATS if (reason := form.sniff(lines)) is not None]
     if len(found) == 1:
         return found[0]
     first = content[0][:80]

@@ -33,7 +33,7 @@ def info(store: Store) -> None:
             (
                 sample.sample,
                 sample.sites,
-                f"{sample.coverage:.1f}",
+                "–" if sample.coverage != sample.coverage else f"{sample.coverage:.1f}",
                 f"{sample.level:.3f}",
                 "–" if sample.rows is None else sample.rows,
                 ", ".join(f"{n:,} {why}" for why, n in sample.drops.items()) or "none",
@@ -45,7 +45,7 @@ def info(store: Store) -> None:
 
 def _facts(found: "StoreDescription") -> list[tuple[str, str]]:
     return [
-        ("contigs", _counted(found.contigs)),
+        ("contigs", _counted(found.contigs) or "none: probes without a manifest have no positions"),
         ("marks", _counted(found.marks)),
         ("contexts", _counted(found.contexts)),
         ("strands", found.strands),

@@ -13,6 +13,13 @@ def ingest(
         Path, typer.Argument(help="Sample sheet (TSV or CSV) with the columns sample and path.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The store to make.")],
+    matrix: Annotated[
+        Path | None,
+        typer.Option(help="One matrix of levels with all samples; the sheet then has no path."),
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="The arrays' manifest: positions of the probes.")
+    ] = None,
     genome: Annotated[
         Path | None,
         typer.Option(help="FASTA of the reference: calls are checked, strands and contexts set."),
@@ -53,6 +60,8 @@ def ingest(
         made = read_samples(
             sheet,
             out,
+            matrix=matrix,
+            manifest=manifest,
             genome=genome,
             merge_strands=merge_strands,
             mark=mark,

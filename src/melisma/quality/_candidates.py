@@ -115,7 +115,8 @@ class GenotypePool:
 
     def __init__(self, n_samples: int, contigs: Sequence[str]) -> None:
         self._n_samples = n_samples
-        self._usable = autosomal(contigs)
+        # The last one is of probes without a place, contig -1.
+        self._usable = np.append(autosomal(contigs), False)
         most = _bounded(_CANDIDATES, _CANDIDATE_CELLS // max(n_samples, 1))
         self._promising, self._random = Pool(most), Pool(_CANDIDATES[0])
         self._candidates = 0

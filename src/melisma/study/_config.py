@@ -18,9 +18,14 @@ class _Section(BaseModel):
 
 
 class InputSection(_Section):
-    """`[input]`: the sample sheet and, where there is one, the genome's FASTA."""
+    """`[input]`: the sample sheet and, where there is one, the genome's FASTA.
+
+    `matrix` is one matrix of levels for all samples, `manifest` the arrays' manifest.
+    """
 
     samples: Path
+    matrix: Path | None = None
+    manifest: Path | None = None
     genome: Path | None = None
 
 
@@ -143,6 +148,8 @@ def read_study(path: Path | str) -> StudyConfig:
     absolute = study.input.model_copy(
         update={
             "samples": folder / study.input.samples,
+            "matrix": study.input.matrix and folder / study.input.matrix,
+            "manifest": study.input.manifest and folder / study.input.manifest,
             "genome": study.input.genome and folder / study.input.genome,
         }
     )

@@ -81,7 +81,7 @@ def run_study(
         The input is bad; nothing is left behind.
     """
     config = study if isinstance(study, StudyConfig) else read_study(study)
-    sheet = read_sheet(config.input.samples)
+    sheet = read_sheet(config.input.samples, matrix=config.input.matrix)
     _check_designs(config, sheet)
     final = Path(out or config.output.folder or "melisma-out")
     folder = RunFolder(final, _study(config))
@@ -191,9 +191,9 @@ def _bound(
 
 
 def _inputs(config: StudyConfig, sheet: pl.DataFrame, folder: RunFolder) -> list[dict[str, Any]]:
-    files = [config.input.samples, *map(Path, sheet["path"])]
-    if config.input.genome:
-        files.append(config.input.genome)
+    # Several samples may be in one matrix.
+    files = [config.input.samples, *dict.fromkeys(map(Path, sheet["path"]))]
+    files += [file for file in (config.input.manifest, config.input.genome) if file]
     earlier = folder.before.get("inputs", [])
     with progress.stage("Hashing inputs", len(files)) as advance:
         records = []
@@ -217,6 +217,8 @@ def _ingest(config: StudyConfig, sheet: pl.DataFrame, folder: RunFolder) -> dict
     summary = ingest(
         sheet,
         folder.path / STORE,
+        matrix=config.input.matrix,
+        manifest=config.input.manifest,
         genome=config.input.genome,
         merge_strands=config.ingest.merge_strands,
         mark=config.ingest.mark,
