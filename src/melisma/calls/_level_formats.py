@@ -17,11 +17,13 @@ MATRIX_0 = MATRIX._replace(
     title="matrix of levels, sites × samples, positions 0-based",
     base=0,
     evidence="literals",
+    tested="literals and round trips",
 )
 MATRIX_1 = MATRIX._replace(
     name="matrix-1",
     title="matrix of levels, sites × samples, positions 1-based",
     evidence="literals",
+    tested="literals and round trips",
 )
 MATRICES = (MATRIX, MATRIX_0, MATRIX_1)
 BINARY_FORMATS: tuple[Format, ...] = MATRICES
