@@ -69,6 +69,7 @@ def test_a_chloroplast_tells_in_a_plant_and_chh_never_does():
     # The chloroplast is among the contigs, but has no reads.
     row = told([*plant, ("ChrC", "CHH", 0, 0)], ["Chr1", "ChrC"])
     assert (row["kind"], row["failure"]) == ("cannot be told", None)
+    assert row["reason"].startswith("ChrC has no reads, and CHH says nothing in a plant")
 
 
 @pytest.mark.parametrize(

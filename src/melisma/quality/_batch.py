@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy.special import betainc, gammaincc
+from scipy.special import betaincc, gammaincc
 
 from melisma.quality._walk import Floats
 
@@ -186,7 +186,7 @@ def _adjusted(r2: float, n: int, df: int) -> float:
 
 def _f_test(r2: float, n: int, df: int) -> float:
     """The F test's p of R2: R2 is beta-distributed with df/2 and (n - 1 - df)/2."""
-    return float(1 - betainc(df / 2, (n - 1 - df) / 2, min(max(r2, 0.0), 1.0)))
+    return float(betaincc(df / 2, (n - 1 - df) / 2, min(max(r2, 0.0), 1.0)))
 
 
 def cramers_v(a: Floats, b: Floats) -> tuple[float, float]:

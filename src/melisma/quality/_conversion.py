@@ -122,10 +122,16 @@ def conversion_table(
                 "CHH of the genome: true non-CG methylation (neurons, stem cells) is counted in"
             )
         else:
-            row |= {"kind": "cannot be told", "reason": why}
+            row |= {"kind": "cannot be told", "reason": f"{_absent(controls, contigs)}, and {why}"}
         rows.append(row)
     _add_control(rows, tally, contigs, controls.methylated)
     return pl.DataFrame(rows, schema=SCHEMA)
+
+
+def _absent(controls: Controls, contigs: Sequence[str]) -> str:
+    if controls.unmethylated is None:
+        return "no unmethylated control among the contigs"
+    return f"{contigs[controls.unmethylated[1]]} has no reads"
 
 
 def _everywhere(control: tuple[str, int] | None) -> list[tuple[int, str]]:
@@ -172,7 +178,7 @@ def _kingdom(
     }
     reads = {context: float(n.sum()) for context, (_, n) in counts.items()}
     if reads["CHH"] < _FEWEST_READS:
-        return None, "no unmethylated control among the contigs, and no calls in CHH"
+        return None, "no calls in CHH" if not reads["CHH"] else "too few calls in CHH"
     level = {
         context: float(m.sum()) / max(reads[context], 1.0) for context, (m, _) in counts.items()
     }
@@ -185,7 +191,7 @@ def _kingdom(
     shown = f"CHG at {level['CHG']:.1%} and CHH at {level['CHH']:.1%}"
     if named == "plant" or plant_like:
         return None, (
-            f"no unmethylated control has reads, and CHH says nothing in a plant ({shown})"
+            f"CHH says nothing in a plant ({shown})"
             if named != "animal"
             else f"the contigs are an animal's, but {shown} are a plant's levels"
         )
@@ -193,8 +199,8 @@ def _kingdom(
     if named == "animal" or animal_like:
         return "animal", "too few calls in CHH"
     return None, (
-        f"no unmethylated control, and neither the contigs' names nor the levels ({shown}) tell an "
-        "animal from a plant; name the control with --spike-in"
+        f"neither the contigs' names nor the levels ({shown}) tell an animal from a plant: name "
+        "the control with --spike-in"
     )
 
 
