@@ -1,12 +1,18 @@
 """Conversion from spike-ins, chloroplast and CHH: literals by hand, as no real file has them."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from melisma.calls import ingest
+from melisma.design import read_sheet
 from melisma.errors import MelismaError
-from melisma.methylome import CONTEXTS, dataset
+from melisma.methylome import CONTEXTS, dataset, open_methylome
 from melisma.quality import check_quality
 from melisma.quality._intervals import wilson
+
+REFERENCE = Path(__file__).parents[2] / "shared" / "data" / "reference"
 
 
 def store(rows, contigs, *, form="bismark-cov", marks=("m",), attrs=None):
@@ -132,3 +138,16 @@ def test_named_contigs_and_the_methylated_control():
     assert told(rows, contigs, methylated_control="phix")["control_level"] is None
     with pytest.raises(MelismaError, match="--spike-in names the contig 'chrL', which the store"):
         told(rows, contigs, spike_in="lambda=chrL")
+
+
+@pytest.mark.reference
+@pytest.mark.skipif(not REFERENCE.exists(), reason="needs ../shared/data/reference")
+def test_arabidopsis_without_a_chloroplast_is_refused_and_its_strands_agree(tmp_path):
+    calls = REFERENCE / "arabidopsis_col0_chr1" / "bsseeker.txt.gz"
+    (tmp_path / "samples.tsv").write_text(f"sample\tpath\ncol0\t{calls}\n")
+    ingest(read_sheet(tmp_path / "samples.tsv"), tmp_path / "out.zarr")
+    quality = check_quality(open_methylome(tmp_path / "out.zarr"))
+    row = quality.conversion.row(0, named=True)
+    assert row["kind"] == "cannot be told"
+    assert "(CHG at 3.6% and CHH at 2.8%) tell an animal from a plant" in row["reason"]
+    assert abs(quality.bias["strand_difference"][0]) < 0.01
