@@ -30,6 +30,7 @@ class StoreDescription(NamedTuple):
     contigs, marks, contexts : how many sites each has
     strands : "separate", "merged" or "unknown"
     genome : the reference's name, None where none was given
+    build : the known assembly's name and what told it (`told_by`), None where it is not certain
     covariates : the sample sheet's other columns, each with its distinct values in order
     """
 
@@ -40,6 +41,7 @@ class StoreDescription(NamedTuple):
     contexts: dict[str, int]
     strands: str
     genome: str | None
+    build: dict[str, str] | None
     covariates: dict[str, list[Any]]
     samples: list[SampleDescription]
 
@@ -70,6 +72,7 @@ def describe(store: Path | str) -> StoreDescription:
         contexts={name: n for name, n in contexts.items() if n},
         strands=attrs["strands"],
         genome=attrs.get("genome", {}).get("name"),
+        build=attrs.get("build"),
         covariates={name: sorted(set(column), key=_order) for name, column in sheet.items()},
         samples=samples,
     )

@@ -16,7 +16,7 @@ import polars as pl
 
 from melisma import progress
 from melisma._generations import clear_part, work_lock
-from melisma.calls import _join
+from melisma.calls import _builds, _join
 from melisma.calls._format import Format
 from melisma.calls._ingest_levels import have_levels, ingest_levels, levels_hash
 from melisma.calls._level_formats import MATRICES, MATRIX, SHARED
@@ -124,6 +124,8 @@ def ingest(
         names = [source.sample for source in sources]
         samples = _join.name_alike(names, samples, options.genome.contigs if options.genome else ())
         strands = _join.check_agreement(names, samples)
+        if options.genome is None:
+            _builds.check_builds(names, samples)
         attrs = _attributes(sources, samples, options, inputs)
         with progress.stage("Writing the store", sum(s.calls for s in samples)) as advance:
             _join.write_joined(
@@ -355,6 +357,9 @@ def _attributes(
     }
     if options.genome is not None:
         attrs["genome"] = {"name": options.genome.name, "lengths": options.genome.lengths}
+    build = _builds.known_build(samples, options.genome)
+    if build is not None:
+        attrs["build"] = build
     return attrs
 
 

@@ -135,6 +135,16 @@ class Reader:
                 buffer[done : done + len(values)] = values
             done += count
 
+    def rows_around(self, start: int, stop: int, low: int, high: int) -> tuple[int, int]:
+        """The rows of a contig, start:stop, that hold its keys from `low` to `high`, and more."""
+        firsts = self._index[:, _FIRST_CALL]
+        frames = np.flatnonzero((firsts >= start) & (firsts < stop))
+        keys = self._index[frames, _FIRST_KEY]
+        before = int(np.searchsorted(keys, low, side="right")) - 1
+        after = int(np.searchsorted(keys, high, side="right"))
+        begin = start if before < 0 else int(firsts[frames[before]])
+        return begin, stop if after == len(frames) else int(firsts[frames[after]])
+
     def _frames(self, start: int, stop: int, *, context: bool) -> Iterator[tuple[int, Calls]]:
         firsts = self._index[:, _FIRST_CALL]
         frame = int(np.searchsorted(firsts, start, side="right")) - 1

@@ -50,9 +50,21 @@ def _facts(found: "StoreDescription") -> list[tuple[str, str]]:
         ("contexts", _counted(found.contexts)),
         ("strands", found.strands),
         ("genome", found.genome or "none: calls were not compared with a reference"),
+        *_build(found.build),
         *((name, _listed(values)) for name, values in found.covariates.items()),
         ("schema", str(found.schema)),
     ]
+
+
+def _build(build: dict[str, str] | None) -> list[tuple[str, str]]:
+    if build is None:
+        return []
+    told = {
+        "lengths": "the genome has its lengths",
+        "accessions": "the contigs are its accessions",
+        "positions": "the one known build that the positions fit",
+    }
+    return [("build", f"{build['name']}: {told[build['told_by']]}")]
 
 
 def _counted(counts: dict[str, int]) -> str:
