@@ -40,12 +40,12 @@ def test_which_known_assemblies_fit():
 
 
 def test_calls_past_the_end_of_the_other_samples_build(tmp_path):
-    # chr22 ends at 51,304,566 in hg19 and 50,818,468 in hg38; chr17 at 81,195,210 and 83,257,441.
+    # Ends in hg19 and hg38: chr22 51,304,566 and 50,818,468; chr17 81,195,210 and 83,257,441.
     texts = cov((51_000_000, 1, 1), contig="chr22"), cov((83_000_000, 1, 1), contig="chr17")
     assert refused(tmp_path, *texts) == (
         "Samples a and b are on different genome builds: of the human ones a fits hg19 and b "
-        "fits hg38; a has a call at chr22:50,999,999, past the end in hg38. Bring the calls to one build "
-        "(align again, or lift them over)."
+        "fits hg38; a has a call at chr22:50,999,999, past the end in hg38. Bring the calls to "
+        "one build (align again, or lift them over)."
     )
 
 
