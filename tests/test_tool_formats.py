@@ -83,6 +83,13 @@ def test_a_bedmethyl_with_canonical_before_modified_is_refused(tmp_path, form):
     )
 
 
+def test_a_bedmethyl_that_is_swapped_further_down_is_refused(tmp_path):
+    good = bed(*((5 * k, "m", "+", 4, 1, 3, 0) for k in range(600)))
+    swapped = bed(*((5 * k, "m", "+", 4, 1, 3, 0) for k in range(600, 616)))
+    sentence = refused(tmp_path, good + swapped.replace(" 1 3 0", " 3 1 0"))
+    assert "column 11 (percent modified) is 25.00, which is not the percentage" in sentence
+
+
 def test_bedmethyl_without_valid_reads_has_no_percentage(tmp_path):
     text = bed((5, "m", "+", 4, 1, 3, 0)) + bed((9, "m", "+", 0, 0, 0, 0)).replace("0.00", "NaN")
     assert len(sites(ingested(tmp_path, text))) == 1

@@ -107,7 +107,12 @@ class Format(NamedTuple):
 
     @property
     def kinds(self) -> npt.NDArray[np.int64]:
-        """The columns' kinds, then the numbers of those that are read, for the parser."""
+        """The columns' kinds, then the numbers of those that are read, for the parser.
+
+        Of VALID_SUM the level comes last, so that the parser can leave it out.
+        """
         kinds = [column.kind for column in self.columns or ()]
         read = [number for number, kind in enumerate(kinds) if kind != Kind.SKIP]
+        if self.counts == Counts.VALID_SUM:
+            read.sort(key=lambda number: kinds[number] == Kind.LEVEL)
         return np.array([*kinds, *read], dtype=np.int64)
