@@ -115,10 +115,11 @@ def arabidopsis():
 )
 def test_real_calls_come_back_from_every_cytosine_format(tmp_path, arabidopsis, name):
     dialect = DIALECTS[name][0]
-    file = put(tmp_path / "calls.gz", written(dialect, arabidopsis))
+    calls = arabidopsis[:30_000]
+    file = put(tmp_path / "calls.gz", written(dialect, calls))
     made = ingest(sheet_of([file]), tmp_path / "out.zarr")
     assert made.formats == {"a": name}
-    assert sites(open_methylome(tmp_path / "out.zarr").load()) == comes_back(dialect, arabidopsis)
+    assert sites(open_methylome(tmp_path / "out.zarr").load()) == comes_back(dialect, calls)
 
 
 @pytest.mark.reference
