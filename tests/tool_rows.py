@@ -112,10 +112,16 @@ def _dnmtools(call):
     return f"{place}\t{_level(call):.6g}\t{call.coverage}"
 
 
+def _encode(call):
+    percent = (200 * call.methylated + call.coverage) // max(2 * call.coverage, 1)
+    return f"{_bed(call, '.')}\t{call.coverage}\t{percent}"
+
+
+ENCODE = Dialect(_encode)
 _METHYLKIT_HEADER = "chrBase\tchr\tbase\tstrand\tcoverage\tfreqC\tfreqT\n"
 _TRACK = 'track type="bedGraph" description="calls"\n'
-# By format: each way in which its rows are written. ENCODE's whole percentage is not here, as M
-# does not come back from it.
+# By format: each way in which its rows are written. `ENCODE` is apart, as M does not always come
+# back from a whole percentage.
 DIALECTS = {
     "bedmethyl": [Dialect(_bedmethyl), Dialect(lambda call: _bedmethyl(call, "\t"))],
     "modbam2bed": [

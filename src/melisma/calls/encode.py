@@ -1,7 +1,7 @@
 """ENCODE's bedMethyl of 9 + 2 columns: the coverage and a whole percentage.
 
-M is the coverage times the percentage, rounded: of more than 100 reads it can be off by the
-rounding of the percentage, half a percent of the coverage.
+M is the coverage times the percentage, rounded: exact below 100 reads, and above them off by up to
+half a percent of the coverage, as the percentage is rounded.
 """
 
 from collections.abc import Sequence
