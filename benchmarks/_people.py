@@ -125,6 +125,7 @@ class Study:
 
     person : (samples,), whose each sample is
     variants, ordinary : numbers of sites
+    moved : share of the ordinary number that nearby variants shift
     depth : mean coverage
     tissue : (samples,), of two
     mixed : sample to (another person, share of that person's DNA)
@@ -136,6 +137,7 @@ class Study:
     person: Sequence[int]
     variants: int = 300
     ordinary: int = 5000
+    moved: float = 0.02
     depth: float = 20.0
     tissue: Sequence[int] = ()
     mixed: dict[int, tuple[int, float]] = field(default_factory=dict)
@@ -180,7 +182,7 @@ def site_levels(
     """Contig, position and level (sites, samples) of every site, in order of place."""
     n_samples = len(study.person)
     # mQTL sites follow variants of their own.
-    moved = study.ordinary // 50
+    moved = round(study.ordinary * study.moved)
     contig, position, copies = inherited(study.people, study.variants + moved, rng)
     copies = copies[:, study.person]
     for sample, (other, share) in study.mixed.items():
@@ -225,7 +227,7 @@ def inherited(
     n = len(people.parents)
     alleles = np.zeros((n_sites, n, 2), dtype=np.int8)
     linked = rng.random(n_sites) < 0.1
-    linked[0] = False
+    linked[:1] = False
     for i, parents in enumerate(people.parents):
         if people.genotype[i] != i:
             alleles[:, i] = alleles[:, people.genotype[i]]

@@ -57,13 +57,8 @@ class CopyPool:
         rows: dict[str, npt.NDArray[np.generic]] = {"level": stretch.level}
         if stretch.methylated is not None and stretch.coverage is not None:
             rows = {"methylated": stretch.methylated, "coverage": stretch.coverage}
-        # A site's hash alone decides, before any column is copied.
         tie = site_hash(stretch, seed=1)
-        best = np.argsort(tie, kind="stable")[: self._limit]
-        best = best[np.isfinite(stretch.level[best]).any(1)]
-        picked = {name: values[best] for name, values in rows.items()}
-        everyone = np.ones(len(best), dtype=bool)
-        self._pool.add(np.zeros(len(best)), tie[best], picked, everyone)
+        self._pool.add(np.zeros(len(tie)), tie, rows, np.ones(len(tie), dtype=bool))
 
     def find(self) -> tuple[Copy, ...]:
         """The pairs of samples with calls or reads in common, in order."""

@@ -37,6 +37,10 @@ LEAST_EVIDENCE = 10.0
 _MOST_SHARED = 0.25
 _MOST_UNDECIDED = 0.1
 _MOST_NAMED = 5
+_UNPLACED = (
+    "The probes have no places, so those of sex chromosomes cannot be left out, and few are known "
+    "variants (rs): ingest again with --manifest."
+)
 _CANNOT = "Which samples come from one person cannot be told"
 
 
@@ -100,6 +104,8 @@ def identify(
     samples: Sequence[str],
     sheet: Mapping[str, Sequence[Any]],
     copies: Sequence[Copy] = (),
+    *,
+    placed: bool = True,
 ) -> Identity:
     """Group the samples by person and compare the groups with the sample sheet.
 
@@ -109,31 +115,32 @@ def identify(
     samples : (samples,), names
     sheet : the sample sheet's columns, each (samples,)
     copies : samples with calls or reads in common
+    placed : whether the sites have places, so that sex chromosomes are left out
     """
     distance, comparisons = level_distance(sites.level)
     kin = find_kin(sites)
     scores = kin.scores
     upper = np.triu_indices(len(samples), 1)
     threshold = score_threshold(scores[upper]) if len(samples) > 1 else float("nan")
-    reason = _too_little(sites, len(samples))
+    reason = _too_little(sites, len(samples)) if placed or sites.known else _UNPLACED
     people: tuple[int, ...] = ()
     limits = ""
-    placed = np.diag(scores) >= threshold
+    own = np.diag(scores) >= threshold
     if not reason:
         grouping = group_people(scores, threshold)
         people = grouping.people
-        reason = _unclear(sites, scores, placed, threshold, people)
+        reason = _unclear(sites, scores, own, threshold, people)
         limits = " ".join(
             [
-                *_unplaced(samples, placed),
-                *_undecided(samples, scores, placed, threshold),
+                *_unplaced(samples, own),
+                *_undecided(samples, scores, own, threshold),
                 *_conflicting(samples, grouping.conflicts),
                 *_coinciding(coinciding_columns(people, sheet)),
             ]
         )
     resolved = not reason
     people = people if resolved else ()
-    told = _told(sites, kin, people, placed, samples, sheet) if resolved else _Told()
+    told = _told(sites, kin, people, own, samples, sheet) if resolved else _Told()
     return Identity(
         sites=len(sites.weight),
         distance=distance,

@@ -98,10 +98,9 @@ def _pairs(logs: Logs, widened: float) -> tuple[Floats, npt.NDArray[np.int8]]:
     ratios = logs.ratios[upper] / widened
     found = posteriors(ratios)
     names, _ = told(ratios, found)
-    index = {name: k for k, name in enumerate(NAMES)} | {UNTOLD: -1}
     posterior, relation = np.zeros((n, n, len(NAMES))), np.zeros((n, n), dtype=np.int8)
     posterior[upper] = posterior[upper[::-1]] = found
-    relation[upper] = relation[upper[::-1]] = [index[name] for name in names]
+    relation[upper] = relation[upper[::-1]] = names
     return posterior, relation
 
 

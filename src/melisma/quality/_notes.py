@@ -126,7 +126,8 @@ def mending(people: Sequence[int], units: Sequence[str], samples: Sequence[str])
     said = []
     for found in reconcile(people, units):
         said += [_mend(found, samples)] if len(found.ways) <= 4 else []
-    return said[: 2 * _MOST_NAMED]
+    more = len(said) - _MOST_NAMED
+    return [*said[:_MOST_NAMED], *([f"{more} more changes are as small."] if more > 0 else [])]
 
 
 def _mend(found: Reconciliation, samples: Sequence[str]) -> str:

@@ -44,7 +44,11 @@ class Pool:
         chosen : (rows,), boolean
         """
         if self._rows is not None and len(self._rows["key"]) == self._limit:
-            chosen = chosen & (key <= self._rows["key"].max())
+            worst = self._rows["key"].max()
+            last = self._rows["tie"][self._rows["key"] == worst].max()
+            chosen = chosen & ((key < worst) | ((key == worst) & (tie <= last)))
+            if not chosen.any():
+                return
         offered = {"key": key, "tie": tie, **rows}
         picked = {name: values[chosen] for name, values in offered.items()}
         if self._rows is not None:

@@ -43,6 +43,7 @@ _MOST_KINSHIP_SITES = 2000
 # Half the 95% point of chi-square with one degree of freedom.
 _DROP = 1.92
 _FEWEST_BULK = 30
+_FAR = -40.0
 
 
 @dataclass(frozen=True)
@@ -115,24 +116,30 @@ def posteriors(ratios: Floats) -> Floats:
     ratios : (pairs, relations), log ratios to "unrelated", already widened
     """
     n_pairs = len(ratios)
-    logs = np.concatenate([ratios, np.zeros((n_pairs, 1))], axis=1)
+    # Pairs far from any relation are unrelated whatever the shares, and are counted at once.
+    near = ratios.max(1, initial=-np.inf) > _FAR
+    logs = np.concatenate([ratios[near], np.zeros((near.sum(), 1))], axis=1)
     likelihood = np.exp(logs - logs.max(1, keepdims=True))
+    others = np.array([0.0, 0, 0, 0, 0, n_pairs - near.sum()])
     # One imagined pair of each kind; a relation in no pair ends as one pair among all.
     share = np.array([1.0, 1, 1, 1, 1, max(n_pairs, 5)])
     share /= share.sum()
     for _ in range(100):
         weighted = likelihood * share
         weighted /= weighted.sum(1, keepdims=True)
-        before, share = share, (weighted.sum(0) + 1) / (n_pairs + len(share))
+        before, share = share, (weighted.sum(0) + others + 1) / (n_pairs + len(share))
         if np.abs(share - before).max() < 1e-9:
             break
     weighted = likelihood * share
     weighted /= weighted.sum(1, keepdims=True)
-    return np.column_stack([weighted[:, :4], weighted[:, 4] + weighted[:, 5]])
+    found = np.zeros((n_pairs, len(NAMES)))
+    found[:, -1] = 1.0
+    found[near] = np.column_stack([weighted[:, :4], weighted[:, 4] + weighted[:, 5]])
+    return found
 
 
-def told(ratios: Floats, posterior: Floats) -> tuple[list[str], Floats]:
-    """The relation of each pair and its probability; "cannot be told" where it is below .95.
+def told(ratios: Floats, posterior: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
+    """The relation of each pair, an index into `NAMES`, and its probability; -1 below .95.
 
     The reads themselves must speak for it: the probability must also reach .95 if all five are
     as common, so that "unrelated" is not said of pairs with hardly a site.
@@ -142,8 +149,7 @@ def told(ratios: Floats, posterior: Floats) -> tuple[list[str], Floats]:
     best = posterior.argmax(1)
     rows = np.arange(len(best))
     sure = (posterior[rows, best] >= PROBABILITY) & (even[rows, best] >= PROBABILITY)
-    names = [NAMES[k] if ok else UNTOLD for k, ok in zip(best, sure, strict=True)]
-    return names, posterior[rows, best]
+    return np.where(sure, best, -1).astype(np.int8), posterior[rows, best]
 
 
 def kinship_intervals(

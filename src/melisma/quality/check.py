@@ -227,7 +227,11 @@ def check_quality(
     )
     named = _outliers.name_outliers(table, share)
     identity = identify(
-        _known_variants(chosen) or walked.pool.select(), samples, traits, walked.copies.find()
+        _known_variants(chosen) or walked.pool.select(),
+        samples,
+        traits,
+        walked.copies.find(),
+        placed=bool(contigs),
     )
     shown = parse_mark(mark or chosen.attrs["marks"][0]).code
     conversion = conversion_table(
@@ -296,7 +300,7 @@ def _walk(chosen: xr.Dataset, contigs: list[str], n: int, sites: int, seed: int)
         CopyPool(n),
     )
     # Probes without a place belong to no contig, which identity and sex go by.
-    parts = walked if contigs else (walked.tally, walked.subset)
+    parts = walked if contigs else (walked.tally, walked.subset, walked.copies)
     with stage("quality", float(chosen.sizes["site"])) as advance:
         for stretch in stretches(chosen):
             for part in parts:
