@@ -54,11 +54,7 @@ def read_sheet(path: Path | str, *, matrix: Path | str | None = None) -> pl.Data
             raise MelismaError(
                 f"The sample sheet {path} has no column {needed!r}; its columns are "
                 f"{', '.join(names)}."
-                + (
-                    " Where one matrix of levels holds all samples, name it with --matrix."
-                    if needed == "path"
-                    else ""
-                )
+                f"{_COLUMN_REMEDY[needed]}"
             )
     for name in names:
         if name in RESERVED_NAMES or not re.fullmatch(r"\w[\w .-]*", name):
@@ -119,6 +115,10 @@ def _checked_sheet(
     return pl.DataFrame(columns if matrix is None else columns | {"path": files})
 
 
+_COLUMN_REMEDY = {
+    "sample": " Rename the one that names the samples to sample.",
+    "path": " Where one matrix of levels holds all samples, name it with --matrix.",
+}
 # Names of the store's own variables.
 RESERVED_NAMES = (
     "site", "contig", "position", "strand", "mark", "context", "methylated", "coverage", "beta",
