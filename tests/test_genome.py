@@ -63,6 +63,31 @@ def test_every_packing_gives_the_same_bases(make, tmp_path):
     assert opened.bases("chr2", 14).tobytes() == b""
 
 
+ODD = ">a one two\n\nACgtRYkmN\n\nCG\n>none\n>b\tdescribed\nCNG\n\n"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("packing", ["plain", "gzip", "bgzip"])
+def test_odd_fasta_files(packing, end, tmp_path):
+    """Lower case, IUPAC codes, empty lines, an empty contig, descriptions, Windows line ends."""
+    path = plain(tmp_path, ODD.replace("\n", end))
+    if packing == "gzip":
+        path = tmp_path / "odd.fa.gz"
+        path.write_bytes(gzip.compress(ODD.replace("\n", end).encode()))
+    elif packing == "bgzip":
+        pysam.tabix_compress(str(path), str(tmp_path / "odd.fa.gz"))
+        path = tmp_path / "odd.fa.gz"
+    opened = Genome.open(path)
+    assert opened.lengths == {"a": 11, "b": 3}
+    assert opened.bases("a").tobytes() == b"ACGTRYKMNCG"
+    assert opened.bases("b", 1, 3).tobytes() == b"NG"
+    # The C before an N is open; an ambiguous letter is no cytosine.
+    position, strand = np.array([1, 9, 4, 5]), np.ones(4, np.int8)
+    assert words(contexts(opened.bases("a"), position, strand)) == [
+        "CG", "CG", "unknown", "unknown",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("make", [plain, bgzip, crlf])
 def test_what_can_be_indexed_is_not_read_whole(make, tmp_path, monkeypatch):
     monkeypatch.setattr(_fasta, "MEMORY_LIMIT", 20)

@@ -1,4 +1,4 @@
-"""The reference genome: a FASTA file's bases, and the sequence context of a cytosine.
+"""The reference genome: a FASTA or 2bit file's bases, and the sequence context of a cytosine.
 
 Plain and bgzip FASTA are read through an index, so that only the asked stretch is in memory;
 a FASTA compressed with plain gzip cannot be indexed and is held in memory whole.
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from melisma import _contigs, _fasta, _genome_kernels
+from melisma import _contigs, _fasta, _genome_kernels, _twobit
 from melisma.errors import MelismaError
 
 # Whole contigs kept after use: the current one and the one before it.
@@ -33,7 +33,7 @@ class Genome:
     Attributes
     ----------
     name : the file's name without its folder and its .fa, .fasta, .fna and .gz endings
-    contigs : contig names in file order
+    contigs : contig names in file order; those without bases are left out
     lengths : bases of each contig
     """
 
@@ -41,8 +41,9 @@ class Genome:
         self, name: str, lengths: Mapping[str, int], fetch: Callable[[str, int, int], Bases]
     ) -> None:
         self.name = name
-        self.contigs = tuple(lengths)
-        self.lengths = dict(lengths)
+        # A FASTA's index does not list contigs without bases, so they count nowhere.
+        self.lengths = {contig: length for contig, length in lengths.items() if length}
+        self.contigs = tuple(self.lengths)
         self._fetch = fetch
         self._cache: OrderedDict[str, Bases] = OrderedDict()
         self._lock = threading.RLock()
@@ -52,20 +53,33 @@ class Genome:
 
     @classmethod
     def open(cls, path: Path | str) -> "Genome":
-        """Open a FASTA file: plain, bgzip, or plain gzip (held in memory).
+        """Open a 2bit file, or a FASTA file: plain, bgzip, or plain gzip (held in memory).
 
-        An index (`.fai`, for bgzip `.gzi` too) is used if it is there and not older than the
+        2bit and the indexed forms read only what is asked for. Bases come in upper case; a FASTA's
+        IUPAC codes are kept as they are.
+
+        A FASTA's index (`.fai`, for bgzip `.gzi` too) is used if it is there and not older than the
         file; otherwise it is written beside the file, or, where that folder cannot be written
         to, in the user's cache folder.
 
         Raises
         ------
         MelismaError
-            The file is missing, empty, truncated or no FASTA, names a contig twice, or is plain
+            The file is missing, empty, truncated or neither, names a contig twice, or is plain
             gzip of more than 2 GB of text.
         """
         path = Path(path)
-        name = re.sub(r"(\.(fa|fasta|fna))?(\.(gz|bgz|bgzf))?$", "", path.name, flags=re.I)
+        name = re.sub(r"(\.(2bit|fa|fasta|fna))?(\.(gz|bgz|bgzf))?$", "", path.name, flags=re.I)
+        if path.is_file():
+            with path.open("rb") as file:
+                head = file.read(4)
+            if _twobit.is_twobit(head):
+                return cls(name, *_twobit.open_twobit(path))
+            if path.suffix.lower() == ".2bit":
+                raise MelismaError(
+                    f"{path} is not a 2bit file, whose first four bytes are 43 27 41 1a; it begins "
+                    f"with {head!r}."
+                )
         return cls(name, *_fasta.open_fasta(path))
 
     def bases(self, contig: str, start: int = 0, end: int | None = None) -> Bases:
