@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from melisma import __version__
-from melisma.cli import demo, formats, info, ingest, qc, regions, run, sites
+from melisma.cli import demo, export, formats, info, ingest, qc, regions, run, sites
 from melisma.errors import MelismaError
 
 app = typer.Typer(
@@ -42,7 +42,8 @@ def _options(
 
 for verb in (demo.demo, run.run, ingest.ingest, info.info, formats.formats, qc.qc, sites.sites):
     app.command()(verb)
-app.command()(regions.regions)
+for verb in (regions.regions, export.export):
+    app.command()(verb)
 
 
 _INTERRUPTED = 130

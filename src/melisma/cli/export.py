@@ -1,0 +1,100 @@
+"""`melisma export`: a store's calls as files of other tools."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from melisma.cli._options import Store
+from melisma.cli._terminal import show_table, terminal
+
+_MOST_ROWS = 60
+
+
+def export(
+    store: Store,
+    to: Annotated[
+        str,
+        typer.Option(
+            help="bedmethyl, bismark-cov, bismark-report, methylkit, dss, allc, cgmap, bigwig, "
+            "parquet, anndata or matrix."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", help="The folder to make; one file: .h5ad, or .parquet of all samples."
+        ),
+    ],
+    sample: Annotated[
+        list[str] | None, typer.Option(help="A sample to export; may be repeated. Default: all.")
+    ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(help="chr:start-end, 0-based and half open (UCSC's start minus 1), or chr."),
+    ] = None,
+    mark: Annotated[
+        str | None, typer.Option(help="The mark to export, if the store has several.")
+    ] = None,
+    context: Annotated[
+        list[str] | None, typer.Option(help="CG, CHG or CHH alone; may be repeated.")
+    ] = None,
+    genome: Annotated[
+        Path | None,
+        typer.Option(help="FASTA: strands, contexts, trinucleotides and contig lengths from it."),
+    ] = None,
+    sizes: Annotated[
+        Path | None, typer.Option(help="bigWig: contig lengths, a chrom.sizes file.")
+    ] = None,
+    bgzip: Annotated[
+        bool, typer.Option("--bgzip/--plain", help="Text as bgzip, or not compressed.")
+    ] = True,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier export.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads; default: the processors.")
+    ] = None,
+) -> None:
+    """Write a store's calls as other tools read them, one file a sample.
+
+    The folder's samples.tsv leads `melisma ingest` back to the files.
+
+    \b
+    Example:
+      melisma export melisma-demo/study.zarr --to bedmethyl -o calls
+    """
+    with terminal():
+        from melisma.export import export as write_files
+
+        made = write_files(
+            store,
+            out,
+            to=to,
+            samples=sample,
+            region=region,
+            mark=mark,
+            contexts=context,
+            genome=genome,
+            sizes=sizes,
+            bgzip=bgzip,
+            overwrite=overwrite,
+            workers=workers,
+        )
+    files = sorted({file for own in made.files.values() for file in own})
+    total = sum(file.stat().st_size for file in files)
+    noun = "file" if len(files) == 1 else "files"
+    title = (
+        f"{made.out}: {sum(made.rows.values()):,} calls of {len(made.rows):,} samples, "
+        f"{len(files):,} {noun}, {total / 1e6:,.1f} MB"
+    )
+    rows = [
+        (name, made.rows[name], ", ".join(file.name for file in made.files[name]))
+        for name in list(made.rows)[:_MOST_ROWS]
+    ]
+    show_table(title, ("sample", "calls", "file"), rows)
+    if len(made.rows) > _MOST_ROWS:
+        typer.echo(f"… and {len(made.rows) - _MOST_ROWS:,} more samples")
+    if made.left_out:
+        names = ", ".join(list(made.left_out)[:5]) + (", …" if len(made.left_out) > 5 else "")
+        typer.echo(f"Left out, without a call at the chosen sites: {names}")
