@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-VERBS = ("demo", "run", "ingest", "info", "formats", "qc", "sites", "regions")
+VERBS = ("demo", "run", "ingest", "info", "formats", "qc", "sites", "regions", "export")
 HEAVY = ("numpy", "polars", "xarray", "numba", "zarr", "scipy", "pandas", "pysam", "plotly")
 
 
