@@ -17,9 +17,11 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
     (ROOT / "docs").rglob("*.md")
 )
-VERBS = {verb.callback.__name__: verb.callback for verb in app.registered_commands}
+VERBS = {verb.name or verb.callback.__name__: verb.callback for verb in app.registered_commands}
 # Verbs whose page has another name.
-PAGE_OF = {"qc": "quality", "demo": "run"}
+PAGE_OF = {"qc": "quality", "demo": "run"} | dict.fromkeys(
+    ("remove", "rename", "annotate-samples"), "append"
+)
 COMMANDS = typer.main.get_command(app).commands
 
 

@@ -173,15 +173,20 @@ def work_lock(store: Path) -> Iterator[Path]:
         yield part
 
 
-def clear_part(part: Path) -> None:
-    """Remove a `.part` folder whose lock is held, the lock's file last."""
+def clear_part(part: Path, keep: str | None = None) -> None:
+    """Remove a `.part` folder whose lock is held, the lock's file last.
+
+    keep : the name of work that is left, and the folder with it, such as samples that were read
+    """
     for entry in part.iterdir():
-        if entry.name == "lock":
+        if entry.name in ("lock", keep):
             continue
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         else:
             entry.unlink()
+    if keep is not None and (part / keep).exists():
+        return
     (part / "lock").unlink(missing_ok=True)
     try:
         part.rmdir()

@@ -32,18 +32,7 @@ def read_sheet(path: Path | str, *, matrix: Path | str | None = None) -> pl.Data
         A column is missing, a sample is repeated or has no name, a file does not exist.
     """
     path = Path(path)
-    if not path.is_file():
-        raise MelismaError(f"There is no sample sheet at {path}.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise MelismaError(
-            f"{path} is not UTF-8 text: save the sample sheet as UTF-8 TSV or CSV."
-        ) from None
-    rows = _rows(text)
-    if not rows:
-        raise MelismaError(f"The sample sheet {path} is empty.")
-    names = rows[0][1]
+    names, rows = read_rows(path)
     if matrix is not None and "path" in names:
         raise MelismaError(
             f"The sample sheet {path} has a column 'path', and --matrix names one file for all "
@@ -56,6 +45,34 @@ def read_sheet(path: Path | str, *, matrix: Path | str | None = None) -> pl.Data
                 f"{', '.join(names)}."
                 f"{_COLUMN_REMEDY[needed]}"
             )
+    check_names(path, names)
+    return _checked_sheet(path, names, rows, None if matrix is None else Path(matrix))
+
+
+def read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """A table's column names, and its rows with their line numbers; fields are stripped.
+
+    Raises
+    ------
+    MelismaError
+        There is no such file, or it is empty or no text.
+    """
+    if not path.is_file():
+        raise MelismaError(f"There is no sample sheet at {path}.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise MelismaError(
+            f"{path} is not UTF-8 text: save the sample sheet as UTF-8 TSV or CSV."
+        ) from None
+    rows = _rows(text)
+    if not rows:
+        raise MelismaError(f"The sample sheet {path} is empty.")
+    return rows[0][1], rows[1:]
+
+
+def check_names(path: Path, names: Sequence[str]) -> None:
+    """Refuse columns that the store cannot hold, and repeated ones."""
     for name in names:
         if name in RESERVED_NAMES or not re.fullmatch(r"\w[\w .-]*", name):
             raise MelismaError(
@@ -65,7 +82,6 @@ def read_sheet(path: Path | str, *, matrix: Path | str | None = None) -> pl.Data
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise MelismaError(f"The sample sheet {path} has two columns named {twice!r}.")
-    return _checked_sheet(path, names, rows[1:], None if matrix is None else Path(matrix))
 
 
 def _rows(text: str) -> list[tuple[int, list[str]]]:
@@ -125,7 +141,7 @@ RESERVED_NAMES = (
     "probe",
 )  # fmt: skip
 _WORD_COLUMNS = ("sample", "format", "individual", "sex")
-_MISSING = ("", "NA", "NaN", "nan")
+MISSING_WORDS = ("", "NA", "NaN", "nan")
 
 
 def typed_column(name: str, words: Sequence[str]) -> list[Any]:
@@ -138,7 +154,7 @@ def typed_column(name: str, words: Sequence[str]) -> list[Any]:
     if any(re.fullmatch(r"0\d+", word) for word in words):
         return list(words)
     try:
-        numbers = [float("nan") if word in _MISSING else float(word) for word in words]
+        numbers = [float("nan") if word in MISSING_WORDS else float(word) for word in words]
     except ValueError:
-        return ["" if word in _MISSING else word for word in words]
-    return list(words) if all(word in _MISSING for word in words) else numbers
+        return ["" if word in MISSING_WORDS else word for word in words]
+    return list(words) if all(word in MISSING_WORDS for word in words) else numbers

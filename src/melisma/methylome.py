@@ -334,6 +334,7 @@ class Writer:
     samples : the sheet's columns, `sample` among them; each of length samples
     values : the arrays (site, sample) and their types
     probes : whether each block has a `probe` array too
+    threads : threads that compress and write; 0: the caller's
     """
 
     def __init__(
@@ -347,6 +348,7 @@ class Writer:
         values: Mapping[str, npt.DTypeLike],
         attrs: Mapping[str, Any] | None = None,
         probes: bool = False,
+        threads: int = 0,
     ) -> None:
         self.path = Path(path)
         self._samples = samples
@@ -362,6 +364,7 @@ class Writer:
         self._chunk = chunk_sites(len(samples["sample"]))
         self._per_contig = np.zeros(len(contigs), dtype=np.int64)
         self._unplaced = 0
+        self._threads = threads
         self._generation: str
         self._writer: ArrayWriter
 
@@ -374,8 +377,14 @@ class Writer:
             values=self._values,
             samples={name: sample_array(column) for name, column in self._samples.items()},
             chunk=self._chunk,
+            threads=self._threads,
         )
         return self
+
+    @property
+    def chunk(self) -> int:
+        """Sites of a chunk: blocks of as many are written without a copy."""
+        return self._chunk
 
     def append(self, block: Mapping[str, npt.NDArray[Any]]) -> None:
         """Add the next sites, in order: every site array and value array, equally long."""
@@ -389,8 +398,13 @@ class Writer:
         self._writer.append(block)
 
     def __exit__(self, kind: Any, *_: Any) -> None:
-        if kind is not None:
-            return
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            self._writer.close()
+
+    def _finish(self) -> None:
         offsets = [self._unplaced + int(i) for i in (0, *np.cumsum(self._per_contig))]
         root = {"melisma": {"schema": SCHEMA_VERSION, "generation": self._generation}}
         self._writer.finish(self._attrs | {"contig_offsets": offsets}, root)
@@ -402,7 +416,7 @@ def write(methylome: xr.Dataset, path: Path | str) -> None:
     validate(methylome)
     values = [name for name in VALUE_ARRAYS if name in methylome]
     final = Path(path)
-    kept = {k: v for k, v in methylome.attrs.items() if k not in _ATTRIBUTES}
+    kept = other_attributes(methylome.attrs)
     with work_lock(final) as part:
         with Writer(
             final,
@@ -414,11 +428,16 @@ def write(methylome: xr.Dataset, path: Path | str) -> None:
             attrs=kept,
             probes="probe" in methylome,
         ) as writer:
-            for start in range(0, methylome.sizes["site"], writer._chunk):
-                piece = methylome.isel(site=slice(start, start + writer._chunk))
+            for start in range(0, methylome.sizes["site"], writer.chunk):
+                piece = methylome.isel(site=slice(start, start + writer.chunk))
                 names = (*SITE_ARRAYS, *(["probe"] if "probe" in methylome else []), *values)
                 writer.append({name: piece[name].values for name in names})
         clear_part(part)
+
+
+def other_attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes that are not the schema's own, such as `genome` and `ingest`."""
+    return {name: value for name, value in attrs.items() if name not in _ATTRIBUTES}
 
 
 _ATTRIBUTES = ("schema", "contigs", "contig_offsets", "marks", "strands", "sheet")

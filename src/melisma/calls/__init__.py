@@ -1,5 +1,6 @@
 """Methylation calls: one reader a format, which format a file is, and ingest into a store."""
 
+from melisma.calls._append import AppendSummary, append
 from melisma.calls._describe import SampleDescription, StoreDescription, describe
 from melisma.calls._format import Format
 from melisma.calls._ingest import IngestSummary, ingest
@@ -8,12 +9,14 @@ from melisma.calls._registry import FORMATS, Sniffed, format_named, sniff
 
 __all__ = [
     "FORMATS",
+    "AppendSummary",
     "ContigCalls",
     "Format",
     "IngestSummary",
     "SampleDescription",
     "Sniffed",
     "StoreDescription",
+    "append",
     "describe",
     "format_named",
     "ingest",

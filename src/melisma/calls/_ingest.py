@@ -103,7 +103,7 @@ def ingest(
         block_bytes=block_bytes,
     )
     sources = _sources(table, out, _matrix_format(format) if matrix is not None else format)
-    columns = {name: table[name].to_list() for name in table.columns if name not in _NOT_COVARIATES}
+    columns = _covariates(table)
     levels, manifest_file = have_levels(sources), None if manifest is None else Path(manifest)
     if manifest_file is not None:
         _check_manifest(manifest_file, levels=levels)
@@ -112,7 +112,7 @@ def ingest(
         if levels
         else _inputs_hash(columns, sources, options)
     )
-    if _is_complete(out, inputs, overwrite=overwrite):
+    if _is_complete(out, inputs, columns["sample"], overwrite=overwrite):
         progress.note(f"{out} is complete and made from the same inputs: nothing to do.")
         return _summary(out, reused=True)
     with work_lock(out) as part, _work_folder(out):
@@ -126,7 +126,7 @@ def ingest(
         strands = _join.check_agreement(names, samples)
         if options.genome is None:
             _builds.check_builds(names, samples)
-        attrs = _attributes(sources, samples, options, inputs)
+        attrs = _attributes(sources, samples, options, inputs, format)
         with progress.stage("Writing the store", sum(s.calls for s in samples)) as advance:
             _join.write_joined(
                 out,
@@ -139,6 +139,10 @@ def ingest(
             )
         clear_part(part)
     return _summary(out, reused=False)
+
+
+def _covariates(table: pl.DataFrame) -> dict[str, list[Any]]:
+    return {name: table[name].to_list() for name in table.columns if name not in _NOT_COVARIATES}
 
 
 def _processors() -> int:
@@ -203,14 +207,14 @@ def _inputs_hash(columns: dict[str, list[Any]], sources: list[Source], options: 
     return hashlib.sha256(json.dumps(made_from, default=str).encode()).hexdigest()
 
 
-def _is_complete(out: Path, inputs: str, *, overwrite: bool) -> bool:
+def _is_complete(out: Path, inputs: str, names: Sequence[str], *, overwrite: bool) -> bool:
     """Whether a store made from the same inputs is at `out`; another one is an error."""
     if not out.exists():
         if not out.resolve().parent.is_dir():
             raise MelismaError(f"There is no folder {out.resolve().parent}: make it first.")
         return False
     try:
-        made_from = open_methylome(out).attrs.get("ingest", {}).get("inputs")
+        found = open_methylome(out)
     except MelismaError:
         raise MelismaError(
             f"{out} is there and is no store that this melisma made: name another store, or remove "
@@ -218,7 +222,14 @@ def _is_complete(out: Path, inputs: str, *, overwrite: bool) -> bool:
         ) from None
     if overwrite:
         return False
-    if made_from != inputs:
+    more = [str(name) for name in found["sample"].values if str(name) not in names]
+    if more:
+        raise MelismaError(
+            f"{out} has {len(more):,} samples that the sheet has not, such as {more[0]!r}, as it "
+            "was made from other files or appended to: pass --overwrite to replace it, or name "
+            "another store."
+        )
+    if found.attrs.get("ingest", {}).get("inputs") != inputs:
         raise MelismaError(
             f"{out} was made from other files or options: pass --overwrite to replace it, or name "
             "another store."
@@ -336,23 +347,22 @@ def _read_modbam(
 
 
 def _attributes(
-    sources: Sequence[Source], samples: Sequence[SampleCalls], options: Options, inputs: str
+    sources: Sequence[Source],
+    samples: Sequence[SampleCalls],
+    options: Options,
+    inputs: str,
+    format: str | None,
 ) -> dict[str, Any]:
     attrs: dict[str, Any] = {
         "ingest": {
             "inputs": inputs,
+            # What `append` reads new samples by.
             "merge_strands": options.merge_strands,
-            "samples": {
-                source.sample: {
-                    "file": source.path.name,
-                    "format": source.form.name,
-                    "rows": sample.rows,
-                    "calls": sample.calls,
-                    "drops": sample.drops,
-                }
-                | ({"aliases": sample.aliases} if sample.aliases else {})
-                for source, sample in zip(sources, samples, strict=True)
-            },
+            "mark": None if options.mark is None else MARKS[options.mark].code,
+            "min_probability": options.min_probability,
+            "format": format,
+            "genome_file": options.genome_file and str(options.genome_file.resolve()),
+            "samples": _sample_records(sources, samples),
         }
     }
     if options.genome is not None:
@@ -361,6 +371,22 @@ def _attributes(
     if build is not None:
         attrs["build"] = build
     return attrs
+
+
+def _sample_records(
+    sources: Sequence[Source], samples: Sequence[SampleCalls]
+) -> dict[str, dict[str, Any]]:
+    return {
+        source.sample: {
+            "file": source.path.name,
+            "format": source.form.name,
+            "rows": sample.rows,
+            "calls": sample.calls,
+            "drops": sample.drops,
+        }
+        | ({"aliases": sample.aliases} if sample.aliases else {})
+        for source, sample in zip(sources, samples, strict=True)
+    }
 
 
 def _summary(out: Path, *, reused: bool) -> IngestSummary:

@@ -11,7 +11,21 @@ from typing import Annotated
 import typer
 
 from melisma import __version__
-from melisma.cli import demo, export, formats, info, ingest, qc, regions, run, sites
+from melisma.cli import (
+    annotate_samples,
+    append,
+    demo,
+    export,
+    formats,
+    info,
+    ingest,
+    qc,
+    regions,
+    remove,
+    rename,
+    run,
+    sites,
+)
 from melisma.errors import MelismaError
 
 app = typer.Typer(
@@ -44,6 +58,9 @@ for verb in (demo.demo, run.run, ingest.ingest, info.info, formats.formats, qc.q
     app.command()(verb)
 for verb in (regions.regions, export.export):
     app.command()(verb)
+for verb in (append.append, remove.remove, rename.rename):
+    app.command()(verb)
+app.command("annotate-samples")(annotate_samples.annotate_samples)
 
 
 _INTERRUPTED = 130

@@ -3,7 +3,6 @@
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import IO, Any
 
 import polars as pl
 
+from melisma._store import link_or_copy
 from melisma.errors import MelismaError
 from melisma.methylome import atomic_file, part_folder, replace_folder
 
@@ -41,7 +41,7 @@ class RunFolder:
         self._locked = _lock(self.path.with_name(self.path.name + ".lock"), final)
         if not self.path.exists():
             if (final / RECORD).exists():
-                shutil.copytree(final, self.path, copy_function=_link)
+                shutil.copytree(final, self.path, copy_function=link_or_copy)
             else:
                 self.path.mkdir(parents=True)
         self._steps: dict[str, Any] = {}
@@ -149,13 +149,6 @@ def _lock(path: Path, final: Path) -> IO[str]:
         file.close()
         raise MelismaError(f"Another run is writing {final}: wait for it to end.") from None
     return file
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def file_record(path: Path, earlier: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
