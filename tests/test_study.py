@@ -5,10 +5,13 @@ import json
 import numpy as np
 import polars as pl
 import pytest
+from calls_files import noted
 
 from melisma.cli import main
 from melisma.differential import simulate
 from melisma.errors import MelismaError
+from melisma.methylome import open_methylome
+from melisma.samples import annotate_samples, remove_samples, rename_samples
 from melisma.study import open_with_design, read_study, run_study
 from melisma.study._folder import RunFolder
 
@@ -242,3 +245,21 @@ def test_a_bad_qc_section_is_refused(study, tmp_path, line, message):
     with pytest.raises(MelismaError, match=message):
         run_study(study, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_store_changed_by_hand_is_made_again(study, tmp_path):
+    out = tmp_path / "out"
+    first = run_study(study, out)
+    before = open_methylome(out / "study.zarr").load()
+    rename_samples(out / "study.zarr", {"s0": "other"})
+    with noted() as notes:
+        again = run_study(study, out)
+    assert any("study.zarr was changed since this run made it" in note for note in notes)
+    assert again.done == ("ingest",)
+    assert again.skipped == first.done[1:]
+    assert open_methylome(out / "study.zarr").load().identical(before)
+    assert run_study(study, out).done == ()
+    remove_samples(out / "study.zarr", ["s3"])
+    annotate_samples(out / "study.zarr", drop=["g"])
+    assert run_study(study, out).done == ("ingest",)
+    assert open_methylome(out / "study.zarr").load().identical(before)

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -122,6 +123,12 @@ def _run(
     inputs = _inputs(config, sheet, folder)
     sources = {"inputs": [(i["path"], i["sha256"]) for i in inputs], "version": __version__}
     ingested = {**sources, "ingest": config.ingest.model_dump()}
+    if _changed_by_hand(folder):
+        progress.note(
+            f"{folder.final / STORE} was changed since this run made it: it is made again from the "
+            "sample sheet."
+        )
+        shutil.rmtree(folder.path / STORE)
     folder.step("ingest", ingested, [STORE], lambda: _ingest(config, sheet, folder))
     methylome = open_methylome(folder.path / STORE)
     quality = folder.step(
@@ -224,7 +231,23 @@ def _ingest(config: StudyConfig, sheet: pl.DataFrame, folder: RunFolder) -> dict
         mark=config.ingest.mark,
         overwrite=True,
     )
-    return {"samples": summary.samples, "sites": summary.sites}
+    return {
+        "samples": summary.samples,
+        "sites": summary.sites,
+        "inputs": _made_from(folder.path / STORE),
+    }
+
+
+def _made_from(store: Path) -> str | None:
+    """What tells a store from one that was appended to, renamed or annotated since."""
+    return open_methylome(store).attrs.get("ingest", {}).get("inputs")
+
+
+def _changed_by_hand(folder: RunFolder) -> bool:
+    """Whether the store is not the one that this run's ingest left."""
+    made = folder.before.get("steps", {}).get("ingest", {}).get("result", {}).get("inputs")
+    store = folder.path / STORE
+    return made is not None and store.exists() and _made_from(store) != made
 
 
 def _quality(methylome: xr.Dataset, folder: RunFolder, config: StudyConfig) -> dict[str, Any]:
