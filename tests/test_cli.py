@@ -5,7 +5,10 @@ import sys
 
 import pytest
 
-VERBS = ("demo", "run", "ingest", "info", "formats", "qc", "sites", "regions", "export")
+VERBS = (
+    "demo", "run", "ingest", "info", "formats", "qc", "sites", "regions", "export", "append",
+    "remove", "rename", "annotate-samples",
+)  # fmt: skip
 HEAVY = ("numpy", "polars", "xarray", "numba", "zarr", "scipy", "pandas", "pysam", "plotly")
 
 

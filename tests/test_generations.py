@@ -8,12 +8,15 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
+from calls_files import cov, put, sheet_of
 
 from melisma import methylome as m
 from melisma._generations import next_generation, root_record
+from melisma.calls import ingest
 from melisma.errors import MelismaError
 
 SITES = 200
@@ -249,3 +252,23 @@ def test_a_cluster_of_processes_reads_on_through_a_change(tmp_path):
         assert [value for value, _ in client.gather(again)] == [before, before]
     m.write(new, path)
     assert "v1" not in generations(path)
+
+
+@pytest.mark.parametrize("change", ["append", "remove", "rename", "annotate"])
+def test_a_change_that_is_killed_leaves_the_old_store_or_the_new_one(tmp_path, change):
+    rng = np.random.default_rng(1)
+    for name in "abc":
+        places = np.sort(rng.choice(np.arange(1, 400), 150, replace=False))
+        rows = [(int(p), int(rng.integers(1, 9)), int(rng.integers(0, 9))) for p in places]
+        put(tmp_path / f"{name}.cov", cov(*rows))
+    ingest(sheet_of([tmp_path / "a.cov", tmp_path / "b.cov"]), tmp_path / "s.zarr")
+    (tmp_path / "new.tsv").write_text("sample\tpath\nc\tc.cov\n")
+    script = Path(__file__).parent / "kill_change.py"
+    done = subprocess.run(
+        [sys.executable, str(script), change, str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    states = [line.split(" ", 1)[1] for line in done.stdout.splitlines()]
+    # The old store up to one moment, where the same command then succeeds, and then the new one.
+    assert states == sorted(states, key=["old then new", "new"].index)
+    assert set(states) == {"old then new", "new"}
