@@ -33,7 +33,7 @@ def checks(study: Study) -> str:
         ]
         for r in bad.head(_MOST_LISTED).iter_rows(named=True)
     ]
-    head = [("check", "name"), ("", "name"), ("found", "")]
+    head = [("check", ""), ("", ""), ("found", "found")]
     listed = _tables.html_table(head, rows, "Checks that fail or warn") if rows else ""
     more = bad.height - len(rows)
     rest = f'<p class="note">{more:,} more are in qc_checks.</p>' if more > 0 else ""
