@@ -127,6 +127,9 @@ def _checked_sheet(
     columns: dict[str, Sequence[Any]] = {}
     for i, name in enumerate(names):
         words = [fields[i] for _, fields in rows]
+        if name == "coverage_path":
+            columns[name] = [str((path.parent / w).resolve()) if w else "" for w in words]
+            continue
         columns[name] = files if name == "path" else typed_column(name, words)
     return pl.DataFrame(columns if matrix is None else columns | {"path": files})
 

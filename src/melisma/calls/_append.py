@@ -83,7 +83,7 @@ def append(
     options = _options(store, attrs, genome, merge_strands, mark, min_probability)
     options = options._replace(block_bytes=block_bytes)
     format = format or attrs.get("ingest", {}).get("format")
-    sources = _ingest._sources(table, store, format)
+    sources = _ingest._sources(table, store, format, genome=options.genome is not None)
     _refuse_present(store, sources)
     if have_levels(sources):
         raise MelismaError(

@@ -70,6 +70,7 @@ class Format(NamedTuple):
     spaces_from : first column (0-based) after which any white space separates; None: tabs only
     header : first column names of the header line, lower case; None: no header
     strandless : what a row without a strand means
+    carries_context : whether the calls of a binary format carry contexts
     """
 
     name: str
@@ -88,9 +89,12 @@ class Format(NamedTuple):
     spaces_from: int | None = None
     header: tuple[str, ...] | None = None
     strandless: Strandless = Strandless.UNKNOWN
+    carries_context: bool = False
 
     def has(self, kind: Kind) -> bool:
         """Whether a column of this kind exists."""
+        if kind == Kind.CONTEXT and self.carries_context:
+            return True
         return any(column.kind == kind for column in self.columns or ())
 
     def with_columns(self, count: int) -> "Format":

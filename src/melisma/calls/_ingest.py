@@ -19,7 +19,14 @@ from melisma._generations import clear_part, work_lock
 from melisma.calls import _builds, _join
 from melisma.calls._format import Format
 from melisma.calls._ingest_levels import have_levels, ingest_levels, levels_hash
-from melisma.calls._level_formats import MATRICES, MATRIX, SHARED
+from melisma.calls._level_formats import (
+    MATRICES,
+    MATRIX,
+    file_beside,
+    is_shared,
+    own_calls,
+    with_strands,
+)
 from melisma.calls._registry import MODBAM, format_named, sniff
 from melisma.calls._sample import (
     Options,
@@ -30,6 +37,7 @@ from melisma.calls._sample import (
     read_sample,
 )
 from melisma.calls._source import BLOCK_BYTES, check_file
+from melisma.calls.bigwig import BIGWIG, BIGWIG_COUNTS
 from melisma.design import read_sheet
 from melisma.errors import MelismaError
 from melisma.genome import Genome
@@ -37,7 +45,7 @@ from melisma.methylome import MARKS, open_methylome, parse_mark, part_folder
 
 _WAIT_SECONDS = 0.1
 _DISK_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-_NOT_COVARIATES = ("path", "format")
+_NOT_COVARIATES = ("path", "format", "coverage_path")
 
 
 class IngestSummary(NamedTuple):
@@ -102,7 +110,8 @@ def ingest(
         min_probability=min_probability,
         block_bytes=block_bytes,
     )
-    sources = _sources(table, out, _matrix_format(format) if matrix is not None else format)
+    named = _matrix_format(format) if matrix is not None else format
+    sources = _sources(table, out, named, genome=genome is not None)
     columns = _covariates(table)
     levels, manifest_file = have_levels(sources), None if manifest is None else Path(manifest)
     if manifest_file is not None:
@@ -149,7 +158,7 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _sources(table: pl.DataFrame, out: Path, format: str | None) -> list[Source]:
+def _sources(table: pl.DataFrame, out: Path, format: str | None, *, genome: bool) -> list[Source]:
     names = [str(name) for name in table["sample"]]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -158,6 +167,8 @@ def _sources(table: pl.DataFrame, out: Path, format: str | None) -> list[Source]
             "or give them two names."
         )
     formats = table["format"].to_list() if "format" in table.columns else [None] * len(names)
+    coverage = table["coverage_path"].to_list() if "coverage_path" in table.columns else []
+    coverage = coverage or [None] * len(names)
     sources: list[Source] = []
     sniffed: dict[Path, Format] = {}
     for k, (name, file, word) in enumerate(zip(names, table["path"], formats, strict=True)):
@@ -167,7 +178,11 @@ def _sources(table: pl.DataFrame, out: Path, format: str | None) -> list[Source]
         if not named and path not in sniffed:
             sniffed[path] = sniff(path).format
         form = format_named(named) if named else sniffed[path]
-        sources.append(Source(name, path, form, part_folder(out) / "samples" / str(k)))
+        if coverage[k] and form is BIGWIG:
+            form = BIGWIG_COUNTS
+        beside = file_beside(form, path, Path(coverage[k]) if coverage[k] else None)
+        form = with_strands(form, path, genome=genome)
+        sources.append(Source(name, path, form, part_folder(out) / "samples" / str(k), beside))
     _refuse_shared(sources)
     return sources
 
@@ -186,7 +201,7 @@ def _refuse_shared(sources: Sequence[Source]) -> None:
     seen: dict[Path, str] = {}
     for source in sources:
         first = seen.setdefault(source.path.resolve(), source.sample)
-        if first != source.sample and source.form not in SHARED:
+        if first != source.sample and not is_shared(source.form, source.path):
             raise MelismaError(
                 f"Samples {first} and {source.sample} name the same file, {source.path}: give each "
                 "sample its own."
@@ -308,7 +323,8 @@ def _read_text(
     source: Source, options: Options, advance: Callable[[float], Any], stop: threading.Event
 ) -> SampleCalls:
     try:
-        return read_sample(source, options, advance=advance, stop=stop)
+        batches = own_calls(source, options, advance)
+        return read_sample(source, options, advance=advance, stop=stop, batches=batches)
     except MelismaError as error:
         raise _with_true_format(source, error) from None
 
@@ -319,7 +335,7 @@ def _with_true_format(source: Source, error: MelismaError) -> MelismaError:
         found = sniff(source.path)
     except MelismaError:
         return error
-    if found.format.name == source.form.name:
+    if found.format.name == source.form.name or source.beside is not None:
         return error
     return MelismaError(
         f"{source.path} was read as {source.form.name} and is {found.format.name} by its first "

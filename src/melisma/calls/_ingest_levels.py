@@ -2,16 +2,19 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from melisma import progress
-from melisma.calls._level_formats import LEVELS, MATRICES, MATRIX
+from melisma.calls._bigwig_levels import write_bigwig_levels
+from melisma.calls._idat import IDAT, both_channels, probe_addresses, raw_levels, read_idat
+from melisma.calls._level_formats import MATRICES, MATRIX, has_levels
 from melisma.calls._levels import LevelSummary, write_levels
 from melisma.calls._manifest import Manifest, read_manifest
 from melisma.calls._matrix_values import Piece, read_matrix
 from melisma.calls._sample import Options, Source, fingerprint
+from melisma.calls.bigwig import BIGWIG
 from melisma.errors import MelismaError
 from melisma.methylome import MARKS, part_folder
 
@@ -24,7 +27,7 @@ def have_levels(sources: Sequence[Source]) -> bool:
     MelismaError
         Some samples have levels and others counts.
     """
-    kinds = [source.form in LEVELS for source in sources]
+    kinds = [has_levels(source.form) for source in sources]
     if any(kinds) and not all(kinds):
         level, count = sources[kinds.index(True)], sources[kinds.index(False)]
         raise MelismaError(
@@ -75,6 +78,9 @@ def ingest_levels(
             "ingest files with counts."
         )
     _check_shared(sources)
+    if any(source.form.name == BIGWIG.name for source in sources):
+        _write_tracks(out, columns, sources, options, manifest=manifest, inputs=inputs)
+        return
     read = None if manifest is None else read_manifest(manifest)
     pieces = _pieces(out, sources, read)
     if read is None and "probe" in pieces[0].sites.columns:
@@ -100,6 +106,35 @@ def ingest_levels(
         )
 
 
+def _write_tracks(
+    out: Path,
+    columns: dict[str, list[Any]],
+    sources: Sequence[Source],
+    options: Options,
+    *,
+    manifest: Path | None,
+    inputs: str,
+) -> None:
+    other = next((source for source in sources if source.form.name != BIGWIG.name), None)
+    if other is not None or manifest is not None:
+        what = f"{other.path} is {other.form.name}" if other else f"{manifest} is for arrays"
+        raise MelismaError(
+            f"Levels of bigWig tracks are joined by position among themselves, and {what}: ingest "
+            "them apart."
+        )
+    none = LevelSummary([0] * len(sources), [{} for _ in sources])
+    with progress.stage("Writing the store") as advance:
+        write_bigwig_levels(
+            out,
+            columns,
+            [source.path for source in sources],
+            genome=options.genome,
+            mark=MARKS[options.mark or 0].code,
+            attrs=_attributes(sources, options, None, inputs, none),
+            advance=advance,
+        )
+
+
 def _check_shared(sources: Sequence[Source]) -> None:
     forms: dict[Path, Source] = {}
     for source in sources:
@@ -115,12 +150,14 @@ def _pieces(out: Path, sources: Sequence[Source], manifest: Manifest | None) -> 
     """Every file's values in a flat file, each file read once for all of its samples."""
     folder = part_folder(out) / "levels"
     files: dict[Path, list[Source]] = {}
+    arrays = [source for source in sources if source.form is IDAT]
     for source in sources:
         if source.form in MATRICES:
             files.setdefault(source.path.resolve(), []).append(source)
     total = sum(path.stat().st_size for path in files)
+    total += sum(source.path.stat().st_size for source in arrays)
     pieces: list[Piece] = []
-    with progress.stage(f"Reading {len(files)} files", total) as advance:
+    with progress.stage(f"Reading {len(files) + len(arrays)} files", total) as advance:
         for k, group in enumerate(files.values()):
             form = group[0].form
             pieces.append(
@@ -132,7 +169,38 @@ def _pieces(out: Path, sources: Sequence[Source], manifest: Manifest | None) -> 
                     advance=advance,
                 )
             )
+        if arrays:
+            pieces.append(_arrays(arrays, manifest, folder / "arrays.f32", advance))
     return pieces
+
+
+def _arrays(
+    sources: Sequence[Source],
+    manifest: Manifest | None,
+    file: Path,
+    advance: Callable[[float], Any],
+) -> Piece:
+    """Raw levels of IDAT files at the manifest's probes, a sample at a time."""
+    if manifest is None:
+        raise MelismaError(
+            f"{sources[0].path} has intensities by bead address: pass --manifest with Illumina's "
+            "CSV manifest of the array, which says what each address measures."
+        )
+    probes = probe_addresses(manifest)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("wb") as out:
+        for source in sources:
+            green, red = both_channels(source.path)
+            channels = read_idat(green), read_idat(red)
+            out.write(raw_levels(*channels, probes, names=(green, red)).data)
+            advance(source.path.stat().st_size)
+    progress.note(
+        "Levels of IDAT files are raw, M / (M + U + 100): background, dye and probe type are not "
+        "corrected."
+    )
+    names = tuple(source.sample for source in sources)
+    sites = manifest.table.select("probe")
+    return Piece(manifest.path, names, sites, file, samples_down=True, scale=1.0)
 
 
 def _attributes(

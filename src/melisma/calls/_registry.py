@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from melisma.calls._format import Format
-from melisma.calls._level_formats import BINARY_FORMATS, sniff_levels
+from melisma.calls._level_formats import BINARY_FORMATS, sniff_binary, sniff_levels
 from melisma.calls._lines import content_of, is_integer, is_number, width_of
 from melisma.calls._source import check_file, head_lines, open_bytes, read_into
 from melisma.calls.allc import ALLC
@@ -90,8 +90,11 @@ def sniff(path: Path | str) -> Sniffed:
     path = Path(path)
     check_file(path)
     _refuse_alignments(path)
-    if _begins(path, 4) == b"BAM\x01":
+    start = _begins(path, 4)
+    if start == b"BAM\x01":
         return Sniffed(MODBAM, "the magic number of a BAM file")
+    if (binary := sniff_binary(path, start)) is not None:
+        return Sniffed(*binary)
     lines = head_lines(path)
     content = content_of(lines)
     found = [Sniffed(form, reason) for form in FORMATS if (reason := form.sniff(lines)) is not None]

@@ -45,12 +45,13 @@ class Options(NamedTuple):
 
 
 class Source(NamedTuple):
-    """One sample's file, and where its sorted calls go."""
+    """One sample's file, where its sorted calls go, and the file that belongs to it, if any."""
 
     sample: str
     path: Path
     form: Format
     folder: Path
+    beside: Path | None = None
 
 
 class SampleCalls(NamedTuple):
@@ -102,6 +103,9 @@ def fingerprint(source: Source, options: Options) -> dict[str, Any]:
         "merge_strands": options.merge_strands,
         "mark": options.mark,
         "min_probability": options.min_probability if source.form.columns is None else None,
+        # A file may hold several samples.
+        **({"sample": source.sample} if source.form.name == "parquet" else {}),
+        **({"beside": _state(source.beside)} if source.beside else {}),
     }
 
 
@@ -184,7 +188,7 @@ def _contig_batches(batches: Iterable[ContigCalls]) -> Iterator[Batch]:
             key,
             calls.methylated[covered],
             calls.coverage[covered],
-            none.astype(np.int8),
+            none.astype(np.int8) if calls.context is None else calls.context[covered],
             none,
             bool((np.diff(key) > 0).all()),
             stats,
