@@ -1,5 +1,6 @@
 """Relations, kinship, twins, copies, mixtures, mending: by hand, by definition, simulated."""
 
+from dataclasses import replace
 from itertools import permutations, product
 
 import numpy as np
@@ -14,6 +15,7 @@ from melisma.quality._candidates import GenotypeSites, variant_probes
 from melisma.quality._contamination import SHARES, mixing
 from melisma.quality._copies import COPY, SHARED
 from melisma.quality._genotypes import class_table, hardy_weinberg, read_cells, transmission
+from melisma.quality._kin import find_kin
 from melisma.quality._population import allele_frequencies, own_frequencies
 from melisma.quality._relabel import reconcile
 from melisma.quality._relations import (
@@ -392,3 +394,16 @@ def test_variant_probe_sites_are_marked_as_known():
     assert sites.known
     assert sites.likelihood[0].argmax(1).tolist() == [0, 1, 2]
     assert NAMES[0] == SAME
+
+
+def test_relations_do_not_depend_on_the_order_of_samples():
+    copies, q = family(800)
+    sites = replace(reads(copies), frequency=q)
+    order = np.random.default_rng(2).permutation(8)
+    turned = replace(
+        sites, likelihood=sites.likelihood[:, order], level=sites.level[:, order], cells=None
+    )
+    here, there = find_kin(sites), find_kin(turned)
+    for a, b in permutations(range(8), 2):
+        assert there.named(a, b) == here.named(order[a], order[b])
+        assert there.scores[a, b] == pytest.approx(here.scores[order[a], order[b]], rel=1e-6)
