@@ -395,7 +395,7 @@ def _check_store(path: str) -> None:
 
 def measure(*, quick: bool) -> dict[str, Any]:
     """All figures; `quick` uses fewer seeds and samples."""
-    seeds = 2 if quick else 100
+    seeds = 1 if quick else 100
     simulations = {
         study.name: _totals(
             [
@@ -425,7 +425,7 @@ def measure(*, quick: bool) -> dict[str, Any]:
             f"depth_{depth:g}": longitudinal(1 if quick else 20, depth)
             for depth in ((20.0,) if quick else (5.0, 10.0, 20.0, 30.0))
         },
-        "store": store(*((100, 20_000) if quick else (1000, 1_000_000))),
+        "store": store(*((60, 20_000) if quick else (1000, 1_000_000))),
     }
 
 
