@@ -585,7 +585,7 @@ def test_the_verb(at, capsys):
         main(["export", str(at / "s.zarr"), "--to", "dss", "-o", str(at / "o"), "--plain",
               "--sample", "brain", "--region", "chr2"])  # fmt: skip
     assert done.value.code == 0
-    assert "1 calls of 1 samples, 1 file" in capsys.readouterr().out
+    assert "1 call of 1 sample, 1 file" in capsys.readouterr().out
     assert (at / "o" / "brain.dss.txt").read_text() == "chr\tpos\tN\tX\nchr2\t5\t2\t0\n"
 
 

@@ -6,6 +6,7 @@ from calls_files import bed, cov, ingested, put, sheet_of
 from melisma.calls import FORMATS, describe, ingest
 from melisma.cli import main
 from melisma.errors import MelismaError
+from melisma.samples import annotate_samples
 
 
 def run(capsys, *arguments):
@@ -49,6 +50,17 @@ def test_info_prints_what_was_left_out(store, capsys):
     assert "contigs    chr1 2, chr2 1" in shown
     assert "age        35, 61" in shown
     assert "1 coverage of 0" in shown
+
+
+def test_missing_values_are_counted_apart_from_values(store, capsys):
+    annotate_samples(store, {"sample": ["a"], "dose": [0.5], "site": ["lung"]})
+    found = describe(store)
+    assert found.covariates["dose"] == [0.5]
+    assert found.covariates["site"] == ["lung"]
+    assert found.missing == {"dose": 1, "site": 1}
+    shown = run(capsys, "info", store)
+    assert "dose       0.5; 1 missing" in shown
+    assert "site       lung; 1 missing" in shown
 
 
 def test_formats_lists_every_reader_and_names_a_file(tmp_path, capsys):

@@ -32,6 +32,7 @@ class StoreDescription(NamedTuple):
     genome : the reference's name, None where none was given
     build : the known assembly's name and what told it (`told_by`), None where it is not certain
     covariates : the sample sheet's other columns, each with its distinct values in order
+    missing : how many samples have no value, for each column where one lacks it
     """
 
     schema: int
@@ -43,6 +44,7 @@ class StoreDescription(NamedTuple):
     genome: str | None
     build: dict[str, str] | None
     covariates: dict[str, list[Any]]
+    missing: dict[str, int]
     samples: list[SampleDescription]
 
 
@@ -59,6 +61,7 @@ def describe(store: Path | str) -> StoreDescription:
     offsets = np.diff(attrs["contig_offsets"])
     sheet = schema.sample_sheet(opened)
     names = sheet.pop("sample")
+    known = {name: [v for v in column if not _is_missing(v)] for name, column in sheet.items()}
     contexts, samples = _count(opened, names)
     marks = np.bincount(opened["mark"].values, minlength=len(attrs["marks"]))
     return StoreDescription(
@@ -73,9 +76,19 @@ def describe(store: Path | str) -> StoreDescription:
         strands=attrs["strands"],
         genome=attrs.get("genome", {}).get("name"),
         build=attrs.get("build"),
-        covariates={name: sorted(set(column), key=_order) for name, column in sheet.items()},
+        covariates={name: sorted(set(values), key=_order) for name, values in known.items()},
+        missing={
+            name: len(column) - len(known[name])
+            for name, column in sheet.items()
+            if len(known[name]) < len(column)
+        },
         samples=samples,
     )
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a sheet's value is none: an empty word, or NaN, which equals nothing."""
+    return value is None or value == "" or value != value
 
 
 def _order(value: Any) -> tuple[bool, Any]:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from melisma._plural import count
 from melisma.cli._options import Store
 from melisma.cli._terminal import show_table, terminal
 
@@ -83,10 +84,10 @@ def export(
         )
     files = sorted({file for own in made.files.values() for file in own})
     total = sum(file.stat().st_size for file in files)
-    noun = "file" if len(files) == 1 else "files"
+    size = f"{total / 1e6:,.1f} MB" if total >= 1e5 else f"{total / 1e3:,.0f} kB"
     title = (
-        f"{made.out}: {sum(made.rows.values()):,} calls of {len(made.rows):,} samples, "
-        f"{len(files):,} {noun}, {total / 1e6:,.1f} MB"
+        f"{made.out}: {count(sum(made.rows.values()), 'call')} of "
+        f"{count(len(made.rows), 'sample')}, {count(len(files), 'file')}, {size}"
     )
     rows = [
         (name, made.rows[name], ", ".join(file.name for file in made.files[name]))

@@ -51,7 +51,10 @@ def _facts(found: "StoreDescription") -> list[tuple[str, str]]:
         ("strands", found.strands),
         ("genome", found.genome or "none: calls were not compared with a reference"),
         *_build(found.build),
-        *((name, _listed(values)) for name, values in found.covariates.items()),
+        *(
+            (name, _listed(values, found.missing.get(name, 0)))
+            for name, values in found.covariates.items()
+        ),
         ("schema", str(found.schema)),
     ]
 
@@ -72,10 +75,12 @@ def _counted(counts: dict[str, int]) -> str:
     return ", ".join(shown) + _more(len(counts))
 
 
-def _listed(values: list[object]) -> str:
+def _listed(values: list[object], missing: int) -> str:
     if len(values) > _MOST_NAMED and all(isinstance(value, int | float) for value in values):
-        return f"{values[0]} to {values[-1]}"
-    return ", ".join(str(value) for value in values[:_MOST_NAMED]) + _more(len(values))
+        shown = f"{values[0]} to {values[-1]}"
+    else:
+        shown = ", ".join(str(value) for value in values[:_MOST_NAMED]) + _more(len(values))
+    return f"{shown}; {missing:,} missing".removeprefix("; ") if missing else shown
 
 
 def _more(count: int) -> str:

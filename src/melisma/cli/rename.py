@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from melisma._plural import count
 from melisma.cli._options import Store
 from melisma.errors import MelismaError
 
@@ -26,7 +27,7 @@ def rename(
 
     pairs = _pairs(names)
     changed = rename_samples(store, pairs)
-    typer.echo(f"{store}: {changed:,} samples renamed")
+    typer.echo(f"{store}: {count(changed, 'sample')} renamed")
 
 
 def _pairs(names: list[str]) -> dict[str, str]:

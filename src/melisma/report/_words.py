@@ -7,6 +7,7 @@ from html import escape
 
 import polars as pl
 
+from melisma._plural import count
 from melisma.report._study import Contrast, Study
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -52,15 +53,6 @@ def prose(text: str) -> str:
     """
     bound = re.sub(r"\b([pq]) < (\S)", "\\1\u00a0<\u00a0\\2", text)
     return re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", escape(bound, quote=False))
-
-
-def count(n: float, noun: str, plural: str | None = None) -> str:
-    """A number and its noun.
-
-    >>> count(1, "site"), count(1204, "site")
-    ('1 site', '1,204 sites')
-    """
-    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
 def counted(n: int, noun: str) -> str:
