@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from melisma.differential._kernels import Floats, interpolate, orthonormal, score_of
+from melisma.differential._whitening import Floats, interpolate, orthonormal, score_of
 
 
 class Effects(NamedTuple):
@@ -42,9 +42,9 @@ def _full_means(level, scale, basis, rank, direction, slope, coverage, mu):
     for k in range(rank):
         dot = 0.0
         for j in range(units):
-            dot += basis[j, k] * level[j]
+            dot += basis[k, j] * level[j]
         for j in range(units):
-            mu[j] += dot * basis[j, k]
+            mu[j] += dot * basis[k, j]
     inside = 0
     for j in range(units):
         if scale[j] > 0.0:
@@ -81,7 +81,8 @@ def effects(methylated, coverage, reduced, exposure, side, knots, rhos):
     df = np.zeros(sites, dtype=np.int32)
     mu, scale = np.zeros(units), np.zeros(units)
     direction, level = np.zeros(units), np.zeros(units)
-    basis = np.zeros((units, reduced.shape[1] + 1))
+    columns = np.ascontiguousarray(reduced.T)
+    basis = np.zeros((len(columns) + 1, units))
     for i in range(sites):
         reads = 0.0
         marked = 0.0
@@ -107,7 +108,7 @@ def effects(methylated, coverage, reduced, exposure, side, knots, rhos):
             if side[j] != 0:
                 weight += n
                 mean += n * y
-        rank = orthonormal(reduced, scale, basis)
+        rank = orthonormal(columns, scale, basis, 0)
         u, v = score_of(exposure, scale, level, basis, rank, direction)
         if v == 0.0:
             continue

@@ -32,6 +32,8 @@ from melisma.methylome import Block, blocks, chunk_sites
 
 # STATISTICS: with fewer minor reads over all samples a site is not testable.
 MIN_MINOR_READS = 5
+# Counts of pooled blocks and skewness are right up to rounding: no site is lost to it.
+_ROUNDING = 1e-6
 # A score more skewed than this has tails that a t distribution does not: unequal groups or
 # coverage at extreme levels. By Edgeworth's expansion p at .001 is too small by about 2.
 MAX_SKEWNESS = 0.5
@@ -148,16 +150,16 @@ UNTESTABLE = (
 
 def untestable(fit: SiteFit) -> tuple[int, int, int]:
     """How many sites cannot be tested for each reason of `UNTESTABLE`, the first that applies."""
-    rare = fit.minor < MIN_MINOR_READS
+    rare = fit.minor < MIN_MINOR_READS - _ROUNDING
     few = ~rare & ((fit.information <= 0) | (fit.df < 1))
-    skewed = ~rare & ~few & (np.abs(fit.skewness) > MAX_SKEWNESS)
+    skewed = ~rare & ~few & (np.abs(fit.skewness) > MAX_SKEWNESS + _ROUNDING)
     return int(rare.sum()), int(few.sum()), int(skewed.sum())
 
 
 def can_test(fit: SiteFit) -> npt.NDArray[np.bool_]:
     """Sites with enough minor reads, a residual degree of freedom and a score not too skewed."""
-    enough = (fit.minor >= MIN_MINOR_READS) & (fit.information > 0) & (fit.df >= 1)
-    return enough & (np.abs(fit.skewness) <= MAX_SKEWNESS)
+    enough = (fit.minor >= MIN_MINOR_READS - _ROUNDING) & (fit.information > 0) & (fit.df >= 1)
+    return enough & (np.abs(fit.skewness) <= MAX_SKEWNESS + _ROUNDING)
 
 
 def build_engine(methylome: xr.Dataset, comparison: Comparison) -> Engine:
@@ -254,8 +256,8 @@ def _learning_counts(methylome: xr.Dataset, engine: Engine) -> tuple[Floats, Flo
         reads, marked = coverage.sum(axis=1), methylated.sum(axis=1)
         minor = np.minimum(marked, reads - marked)
         covered = (coverage > 0).sum(axis=1)
-        enough = minor >= MIN_MINOR_READS
-        well = (covered >= np.ceil(0.9 * units)) & (minor >= 2 * units)
+        enough = minor >= MIN_MINOR_READS - _ROUNDING
+        well = (covered >= np.ceil(0.9 * units)) & (minor >= 2 * units - _ROUNDING)
         counts.append((methylated[enough], coverage[enough], well[enough]))
     methylated, coverage, well = (np.concatenate(column) for column in zip(*counts, strict=True))
     if well.sum() >= _ENOUGH_SITES:
@@ -265,9 +267,15 @@ def _learning_counts(methylome: xr.Dataset, engine: Engine) -> tuple[Floats, Flo
 
 def _groups(reduced: Floats) -> tuple[npt.NDArray[np.int64], int]:
     """Group of each unit when the reduced model is one mean a group; else (zeros, 0)."""
-    rows, group = np.unique(np.round(reduced, 9), axis=0, return_inverse=True)
-    if len(rows) == reduced.shape[1]:
-        return group.astype(np.int64).ravel(), len(rows)
+    group = np.full(len(reduced), -1, dtype=np.int64)
+    n_groups = 0
+    for unit in range(len(reduced)):
+        if group[unit] < 0:
+            alike = np.abs(reduced - reduced[unit]).max(axis=1, initial=0.0) < 1e-7
+            group[alike & (group < 0)] = n_groups
+            n_groups += 1
+    if n_groups == reduced.shape[1]:
+        return group, n_groups
     return np.zeros(len(reduced), dtype=np.int64), 0
 
 
