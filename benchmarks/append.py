@@ -29,9 +29,8 @@ def simulate(folder: Path, *, samples: int, sites: int) -> None:
     """Write `s.zarr`, and the new sample's file and sheet."""
     rng = np.random.default_rng(SEED)
     new = rng.random(sites) < NEW_SHARE
-    position = np.cumsum(rng.integers(2, 200, sites)).astype(np.int64)
-    old = position[~new]
-    _write_store(folder / "s.zarr", rng, old, samples)
+    position = _positions(rng, sites)
+    _write(folder / "s.zarr", rng, position[~new], samples, stranded=False)
     n = rng.poisson(DEPTH, sites) + 1
     m = rng.binomial(n, 0.7)
     with (folder / "new.cov").open("w") as file:
@@ -42,14 +41,25 @@ def simulate(folder: Path, *, samples: int, sites: int) -> None:
     (folder / "new.tsv").write_text("sample\tpath\nnew\tnew.cov\n")
 
 
-def _write_store(path: Path, rng: np.random.Generator, position: Any, samples: int) -> None:
-    names = {"sample": [f"s{k}" for k in range(samples)]}
+def write_store(path: Path, *, samples: int, sites: int, stranded: bool) -> None:
+    """Write a store of CpGs; `stranded` says that they have strands and contexts."""
+    rng = np.random.default_rng(SEED)
+    _write(path, rng, _positions(rng, sites), samples, stranded=stranded)
+
+
+def _positions(rng: np.random.Generator, sites: int) -> Any:
+    return np.cumsum(rng.integers(2, 200, sites)).astype(np.int64)
+
+
+def _write(
+    path: Path, rng: np.random.Generator, position: Any, samples: int, *, stranded: bool
+) -> None:
     with schema.Writer(
         path,
-        samples=names,
+        samples={"sample": [f"s{k}" for k in range(samples)]},
         contigs=["chr1"],
         marks=["m"],
-        strands="unknown",
+        strands="separate" if stranded else "unknown",
         values={"methylated": np.uint16, "coverage": np.uint16},
     ) as writer:
         for start in range(0, len(position), writer.chunk):
@@ -60,7 +70,10 @@ def _write_store(path: Path, rng: np.random.Generator, position: Any, samples: i
                 name: np.zeros(len(here), dtype) for name, dtype in schema.SITE_DTYPES.items()
             }
             columns["position"] = here.astype(np.int32)
-            columns["context"][:] = schema.UNKNOWN_CONTEXT
+            if stranded:
+                columns["strand"][:] = 1
+            else:
+                columns["context"][:] = schema.UNKNOWN_CONTEXT
             methylated = rng.binomial(coverage, 0.7).astype(np.uint16)
             writer.append(columns | {"methylated": methylated, "coverage": coverage})
 
