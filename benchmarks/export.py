@@ -1,4 +1,4 @@
-"""Export: seconds, calls a second, bytes a call and peak memory of each format, and of the way back.
+"""Export: seconds, calls a second, bytes a call and peak memory of each format, and the way back.
 
 Counts are simulated: a store of some samples on one set of sites, each seen in a sample with
 probability 0.9. Each export runs in a process of its own; so does the ingest of the text formats
