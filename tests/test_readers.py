@@ -110,6 +110,16 @@ def test_headings_blank_lines_and_a_missing_newline(tmp_path, end, suffix):
     assert [site[:2] for site in found] == [("chr1", 4), ("tracked", 8)]
 
 
+@pytest.mark.parametrize("header", ["", "chr\tpos\tN\tX\n"])
+@pytest.mark.parametrize("suffix", [".txt", ".gz"])
+def test_a_byte_order_mark_is_no_part_of_the_contigs_name(tmp_path, header, suffix):
+    rows = "chr1\t5\t2\t1\nchr1\t9\t2\t1\n" if header else cov((5, 1, 1), (9, 1, 1))
+    text = b"\xef\xbb\xbf" + (header + rows).encode()
+    found = ingested(tmp_path, text, suffix=suffix)
+    assert found.attrs["contigs"] == ["chr1"]
+    assert [site[1] for site in sites(found)] == [4, 8]
+
+
 def test_rows_without_coverage_are_left_out_and_counted(tmp_path):
     files = [put(tmp_path / "a.cov", cov((5, 0, 0), (9, 2, 1)))]
     made = ingest(sheet_of(files), tmp_path / "out.zarr")

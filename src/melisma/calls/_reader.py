@@ -15,7 +15,14 @@ from melisma.calls._fields import Fault
 from melisma.calls._format import Counts, Format, Kind
 from melisma.calls._parser import SCRATCH, Stat, parse
 from melisma.calls._pieces import Pieces, cut, read_piece
-from melisma.calls._source import BLOCK_BYTES, TextBlock, head_lines, line_number, text_blocks
+from melisma.calls._source import (
+    BLOCK_BYTES,
+    MARK_OF_UTF8,
+    TextBlock,
+    head_lines,
+    line_number,
+    text_blocks,
+)
 from melisma.errors import MelismaError
 from melisma.methylome import MARKS
 
@@ -236,11 +243,12 @@ def _batch(block: TextBlock, out: Sequence[npt.NDArray[Any]], rows: int, stats: 
 
 
 def _skip_header(path: Path, form: Format, block: TextBlock) -> int | None:
-    """Where the rows begin, after a header that the format has; None: not in this block."""
+    """Where the rows begin, after a byte order mark and a header; None: not in this block."""
+    marked = block.text[: len(MARK_OF_UTF8)].tobytes() == MARK_OF_UTF8
+    start = len(MARK_OF_UTF8) if marked else 0
     if form.header is None:
-        return 0
+        return start
     text = block.text[: block.end].tobytes()
-    start = 0
     while start < len(text):
         stop = text.index(b"\n", start)
         line = text[start:stop].rstrip(b"\r")

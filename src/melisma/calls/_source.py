@@ -13,6 +13,8 @@ from melisma.calls._words import PADDING
 from melisma.errors import MelismaError
 
 BLOCK_BYTES = 1 << 22
+# What Windows programs put before UTF-8 text; it is no part of the first contig's name.
+MARK_OF_UTF8 = b"\xef\xbb\xbf"
 _NEWLINE = 10
 _BROKEN: tuple[type[Exception], ...] = (cast(Any, isal_zlib).error, zlib.error, OSError)
 _GZIP = b"\x1f\x8b"
@@ -100,7 +102,7 @@ def head_lines(path: Path, count: int = 100) -> list[bytes]:
     with raw, stream:
         buffer = bytearray(1 << 16)
         filled = read_into(path, stream, memoryview(buffer))
-    lines = bytes(buffer[:filled]).split(b"\n")
+    lines = bytes(buffer[:filled]).removeprefix(MARK_OF_UTF8).split(b"\n")
     if filled == len(buffer):
         lines = lines[:-1]
     return [line.removesuffix(b"\r") for line in lines[:count]]
