@@ -26,6 +26,7 @@ def refused(tmp_path, *texts, suffix=".txt", sheet=None, **options):
     assert list(folder.iterdir()) == []
     sentence = str(caught.value)
     assert sentence.endswith((".", "?"))
+    assert not sentence.endswith("?.")
     assert "\n" not in sentence
     return sentence.replace(f"{tmp_path}/", "")
 
@@ -98,6 +99,16 @@ def refused(tmp_path, *texts, suffix=".txt", sheet=None, **options):
         (
             METHYLKIT + "x\tchr1\t5\tF\t10\t60.00\t60.00\n",
             "0.txt line 2: column 6 (freqC) is 60.00 and column 7 (freqT) is 60.00, and together",
+        ),
+        (
+            METHYLKIT + "x\tchr1\t5\tF\t10\t0.40\t0.60\n",
+            "0.txt line 2: column 6 (freqC) is 0.40 and column 7 (freqT) is 0.60, and a percentage "
+            "above 0 that is less than half a read, as column 5 (coverage) is 10, is that of no",
+        ),
+        (
+            "chr1\t1\t2\t.\t7\t+\t1\t2\t0,0,0\t7\t43\nchr1\t5\t6\t.\t7\t+\t5\t6\t0,0,0\t7\t0.43\n",
+            "0.txt line 2: column 11 (percent methylated) is 0.43, and a percentage above 0 that is "
+            "less than half a read, as column 10 (coverage) is 7, is that of no count: if the",
         ),
         (
             "chr1\tC\t5\tCG\tCG\t0.5\t1\t2\nchr1\tA\t7\tCG\tCG\t0.5\t1\t2\n"

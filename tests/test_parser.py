@@ -136,11 +136,15 @@ def plain_counts(form, read):
         if read[Kind.LEVEL] > scale:
             raise ValueError
         m = math.floor(n * read[Kind.LEVEL] / scale + 0.5)
+        if form.percent and n and read[Kind.LEVEL] and not m:
+            raise ValueError
     if form.counts == Counts.PERCENTS:
         m, u = (
             math.floor(n * read[kind] / 100 + 0.5) for kind in (Kind.LEVEL, Kind.LEVEL_UNMETHYLATED)
         )
         if m + u > n + 1:
+            raise ValueError
+        if n and any(level and not reads for level, reads in zip(levels, (m, u), strict=True)):
             raise ValueError
         return m + u, m
     if form.counts == Counts.VALID_SUM and n != m + read[Kind.UNMETHYLATED] + read[Kind.OTHER]:

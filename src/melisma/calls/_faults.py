@@ -55,7 +55,7 @@ def fault_error(form: Format, fault: Fault, column: int, row: Row) -> MelismaErr
             f"{form.title} has none."
         )
     if fault in _ONE_COLUMN:
-        return MelismaError(f"{about}, {_ONE_COLUMN[fault]}.")
+        return MelismaError(f"{about}, {_ONE_COLUMN[fault]}")
     if fault == Fault.CODE:
         known = ", ".join(f"{mark.code} ({mark.name})" for mark in MARKS)
         return MelismaError(f"{about}, a modification that is not supported: {known} are.")
@@ -64,13 +64,13 @@ def fault_error(form: Format, fault: Fault, column: int, row: Row) -> MelismaErr
 
 _ONE_COLUMN = {
     Fault.INTEGER: "expected a whole number; is the file of another format, or damaged?",
-    Fault.NEGATIVE: "expected a number of 0 or more: counts and positions are never negative",
+    Fault.NEGATIVE: "expected a number of 0 or more: counts and positions are never negative.",
     Fault.NUMBER: "expected a number; is the file of another format, or damaged?",
-    Fault.STRAND: "expected a strand: +, -, or . where both are combined (F or R in methylKit)",
-    Fault.BASE: "expected the base C or G",
+    Fault.STRAND: "expected a strand: +, -, or . where both are combined (F or R in methylKit).",
+    Fault.BASE: "expected the base C or G.",
     Fault.LARGE: "larger than the largest position or count, 2,147,483,646: is the line damaged?",
     Fault.FLAG: "expected 0 or 1; are the columns in another order?",
-    Fault.NAME: "expected a contig's name without quotes: write the table without quoting",
+    Fault.NAME: "expected a contig's name without quotes: write the table without quoting.",
 }
 
 
@@ -112,6 +112,14 @@ def _several_columns(form: Format, fault: Fault, row: Row) -> str:
         return (
             f"{shown(Kind.METHYLATED)}, more than the coverage, as {shown(Kind.COVERAGE)}: are "
             "the columns in another order, or is the file of another format?"
+        )
+    if fault == Fault.FRACTION:
+        kinds = (Kind.LEVEL, Kind.LEVEL_UNMETHYLATED)
+        levels = " and ".join(shown(kind) for kind in kinds if kind in named)
+        return (
+            f"{levels}, and a percentage above 0 that is less than half a read, as "
+            f"{shown(Kind.COVERAGE)}, is that of no count: if the levels are fractions, write them "
+            "as percentages."
         )
     if Kind.LEVEL_UNMETHYLATED in named:
         return (

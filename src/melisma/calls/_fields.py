@@ -44,6 +44,7 @@ class Fault(IntEnum):
     NAME = 15
     FLAG = 16
     DEPTH = 17
+    FRACTION = 18
 
 
 # The row's contig name, after the slots of the kinds: start, end, and whether it is a new one.
@@ -277,6 +278,8 @@ def _from_percents(slot):
     unmethylated = np.int64(float(coverage) * other / parts + 0.5)
     if methylated + unmethylated > coverage + 1:
         return methylated, coverage, Fault.LEVEL
+    if coverage and ((level and not methylated) or (other and not unmethylated)):
+        return methylated, coverage, Fault.FRACTION
     return methylated, methylated + unmethylated, Fault.NONE
 
 
@@ -287,7 +290,10 @@ def _from_level(slot, scale):
     level, most = integer_at(slot, Kind.LEVEL), float(scale) * _LEVEL_UNITS
     if level < 0 or level > most:
         return np.int64(0), Fault.LEVEL if coverage or level > most else Fault.NONE
-    return np.int64(float(coverage) * level / most + 0.5), Fault.NONE
+    methylated = np.int64(float(coverage) * level / most + 0.5)
+    # One read's percentage, rounded or cut to a whole one, is never less than half a read.
+    fraction = scale == 100 and coverage > 0 and level > 0 and methylated == 0
+    return methylated, Fault.FRACTION if fraction else Fault.NONE
 
 
 @njit(cache=True, nogil=True, forceinline=True)
