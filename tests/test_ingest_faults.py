@@ -107,8 +107,8 @@ def refused(tmp_path, *texts, suffix=".txt", sheet=None, **options):
         ),
         (
             "chr1\t1\t2\t.\t7\t+\t1\t2\t0,0,0\t7\t43\nchr1\t5\t6\t.\t7\t+\t5\t6\t0,0,0\t7\t0.43\n",
-            "0.txt line 2: column 11 (percent methylated) is 0.43, and a percentage above 0 that is "
-            "less than half a read, as column 10 (coverage) is 7, is that of no count: if the",
+            "0.txt line 2: column 11 (percent methylated) is 0.43, and a percentage above 0 that "
+            "is less than half a read, as column 10 (coverage) is 7, is that of no count: if the",
         ),
         (
             "chr1\tC\t5\tCG\tCG\t0.5\t1\t2\nchr1\tA\t7\tCG\tCG\t0.5\t1\t2\n"
