@@ -19,6 +19,7 @@ from melisma.cli import (
     formats,
     info,
     ingest,
+    islands,
     qc,
     regions,
     remove,
@@ -56,7 +57,7 @@ def _options(
 
 for verb in (demo.demo, run.run, ingest.ingest, info.info, formats.formats, qc.qc, sites.sites):
     app.command()(verb)
-for verb in (regions.regions, export.export):
+for verb in (regions.regions, export.export, islands.islands):
     app.command()(verb)
 for verb in (append.append, remove.remove, rename.rename):
     app.command()(verb)
