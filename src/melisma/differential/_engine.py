@@ -17,7 +17,7 @@ import xarray as xr
 from melisma.design import Comparison
 from melisma.differential import _effects, _kernels
 from melisma.differential._effects import Effects
-from melisma.differential._kernels import Floats, SiteFit
+from melisma.differential._kernels import MIN_MINOR_READS, ROUNDING, Floats, SiteFit
 from melisma.differential._moderation import (
     NO_DISPERSION,
     Dispersion,
@@ -30,10 +30,6 @@ from melisma.differential._moderation import (
 from melisma.errors import MelismaError
 from melisma.methylome import Block, blocks, chunk_sites
 
-# STATISTICS: with fewer minor reads over all samples a site is not testable.
-MIN_MINOR_READS = 5
-# Counts of pooled blocks and skewness are right up to rounding: no site is lost to it.
-_ROUNDING = 1e-6
 # A score more skewed than this has tails that a t distribution does not: unequal groups or
 # coverage at extreme levels. By Edgeworth's expansion p at .001 is too small by about 2.
 MAX_SKEWNESS = 0.5
@@ -150,16 +146,16 @@ UNTESTABLE = (
 
 def untestable(fit: SiteFit) -> tuple[int, int, int]:
     """How many sites cannot be tested for each reason of `UNTESTABLE`, the first that applies."""
-    rare = fit.minor < MIN_MINOR_READS - _ROUNDING
+    rare = fit.minor < MIN_MINOR_READS - ROUNDING
     few = ~rare & ((fit.information <= 0) | (fit.df < 1))
-    skewed = ~rare & ~few & (np.abs(fit.skewness) > MAX_SKEWNESS + _ROUNDING)
+    skewed = ~rare & ~few & (np.abs(fit.skewness) > MAX_SKEWNESS + ROUNDING)
     return int(rare.sum()), int(few.sum()), int(skewed.sum())
 
 
 def can_test(fit: SiteFit) -> npt.NDArray[np.bool_]:
     """Sites with enough minor reads, a residual degree of freedom and a score not too skewed."""
-    enough = (fit.minor >= MIN_MINOR_READS - _ROUNDING) & (fit.information > 0) & (fit.df >= 1)
-    return enough & (np.abs(fit.skewness) <= MAX_SKEWNESS + _ROUNDING)
+    enough = (fit.minor >= MIN_MINOR_READS - ROUNDING) & (fit.information > 0) & (fit.df >= 1)
+    return enough & (np.abs(fit.skewness) <= MAX_SKEWNESS + ROUNDING)
 
 
 def build_engine(methylome: xr.Dataset, comparison: Comparison) -> Engine:
@@ -256,8 +252,8 @@ def _learning_counts(methylome: xr.Dataset, engine: Engine) -> tuple[Floats, Flo
         reads, marked = coverage.sum(axis=1), methylated.sum(axis=1)
         minor = np.minimum(marked, reads - marked)
         covered = (coverage > 0).sum(axis=1)
-        enough = minor >= MIN_MINOR_READS - _ROUNDING
-        well = (covered >= np.ceil(0.9 * units)) & (minor >= 2 * units - _ROUNDING)
+        enough = minor >= MIN_MINOR_READS - ROUNDING
+        well = (covered >= np.ceil(0.9 * units)) & (minor >= 2 * units - ROUNDING)
         counts.append((methylated[enough], coverage[enough], well[enough]))
     methylated, coverage, well = (np.concatenate(column) for column in zip(*counts, strict=True))
     if well.sum() >= _ENOUGH_SITES:

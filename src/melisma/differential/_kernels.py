@@ -13,8 +13,10 @@ from numba import njit
 
 from melisma.differential._whitening import Floats, interpolate, make_scratch, score_of, whiten
 
-# A pooled block's reads are effective counts, so that none is 0 up to rounding.
-_NONE = 1e-9
+# STATISTICS: with fewer minor reads over all units a site is not testable.
+MIN_MINOR_READS = 5
+# Counts of pooled blocks and skewness are right up to rounding: no site is lost to it.
+ROUNDING = 1e-6
 
 
 class SiteFit(NamedTuple):
@@ -48,7 +50,8 @@ def fit_sites(methylated, coverage, reduced, group, n_groups, exposure, knots, r
     -------
     score, information, residual, df, used, minor, level, excess, skewness, each (sites,);
     `excess` is the sum of (1 - leverage)(N - 1), by which rho enters the residual's
-    expectation; `skewness` is that of the score under binomial units.
+    expectation; `skewness` is that of the score under binomial units. Sites with too few minor
+    reads are not fitted.
     """
     sites, units = coverage.shape
     score = np.zeros(sites)
@@ -61,7 +64,7 @@ def fit_sites(methylated, coverage, reduced, group, n_groups, exposure, knots, r
     excess = np.zeros(sites)
     skewness = np.zeros(sites)
     columns = np.ascontiguousarray(reduced.T)
-    s = make_scratch(units, len(columns), n_groups, 1)
+    s = make_scratch(reduced, n_groups, 1)
     for i in range(sites):
         reads = 0.0
         marked = 0.0
@@ -73,10 +76,10 @@ def fit_sites(methylated, coverage, reduced, group, n_groups, exposure, knots, r
             continue
         level[i] = marked / reads
         minor[i] = min(marked, reads - marked)
-        if minor[i] <= _NONE:
+        if minor[i] < MIN_MINOR_READS - ROUNDING:
             continue
         rho = interpolate(level[i], knots, rhos)
-        rank, informative = whiten(methylated[i], coverage[i], rho, columns, group, s)
+        rank, informative = whiten(methylated[i], coverage[i], rho, reduced, columns, group, s)
         u, v = score_of(exposure, s.scale, s.error, s.basis, rank, s.direction)
         if v == 0.0:
             continue
@@ -142,7 +145,7 @@ def relabelled_scores(
     z = np.full((b, sites), np.nan, dtype=np.float32)
     a = np.zeros((b, sites), dtype=np.float32)
     columns = np.ascontiguousarray(reduced.T)
-    s = make_scratch(units, len(columns), n_groups, 1)
+    s = make_scratch(reduced, n_groups, 1)
     for i in range(sites):
         if not keep[i]:
             continue
@@ -152,7 +155,7 @@ def relabelled_scores(
             reads += coverage[i, j]
             marked += methylated[i, j]
         rho = interpolate(marked / reads, knots, rhos)
-        rank, informative = whiten(methylated[i], coverage[i], rho, columns, group, s)
+        rank, informative = whiten(methylated[i], coverage[i], rho, reduced, columns, group, s)
         own = informative - rank - 1
         if own < 1:
             continue
@@ -175,7 +178,7 @@ def residual_rows(methylated, coverage, reduced, group, n_groups, exposure, knot
     sites, units = coverage.shape
     rows = np.zeros((sites, units))
     columns = np.ascontiguousarray(reduced.T)
-    s = make_scratch(units, len(columns), n_groups, 1)
+    s = make_scratch(reduced, n_groups, 1)
     for i in range(sites):
         if not keep[i]:
             continue
@@ -185,7 +188,7 @@ def residual_rows(methylated, coverage, reduced, group, n_groups, exposure, knot
             reads += coverage[i, j]
             marked += methylated[i, j]
         rho = interpolate(marked / reads, knots, rhos)
-        rank, _ = whiten(methylated[i], coverage[i], rho, columns, group, s)
+        rank, _ = whiten(methylated[i], coverage[i], rho, reduced, columns, group, s)
         u, v = score_of(exposure, s.scale, s.error, s.basis, rank, s.direction)
         norm = 0.0
         for j in range(units):

@@ -24,9 +24,13 @@ _EDGE = 1e-9
 _ALIASED = 1e-12
 _MAX_STEPS = 100
 # The next step of Newton's method is about the square of this one.
-_CONVERGED = 1e-6
+_CONVERGED = 1e-5
 # Full Newton steps lower a logistic deviance for certain while no logit moves by more than this.
 _LONGEST_STEP = 1.5
+# Where only units without a methylated (or unmethylated) read still move, towards 0 (or 1), a step
+# of Newton's method is about 1 logit, and twenty would follow: one goes this many times as far.
+_NEAR = 1e-2
+_LEAP = 12.0
 
 
 @njit(cache=True, nogil=True)
@@ -58,7 +62,8 @@ class Scratch(NamedTuple):
     """Arrays that are filled anew for every site, (units,) but for those said.
 
     `mu` the reduced model's means, `error` whitened residuals, `scale` of a column, `direction`
-    the whitened exposure, `basis` (columns + exposures + 1, units) the whitened model's.
+    the whitened exposure, `basis` (columns + exposures + 1, units) the whitened model's,
+    `products` (units, pairs of columns), which stay, and `hessian` (pairs of columns,).
     """
 
     mu: Floats
@@ -71,19 +76,24 @@ class Scratch(NamedTuple):
     sums: Floats
     weights: Floats
     eta: Floats
-    gradient: Floats
     hessian: Floats
     step: Floats
+    products: Floats
 
 
 @njit(cache=True, nogil=True)
-def make_scratch(units, width, n_groups, exposures):
-    """Empty arrays of one thread."""
+def make_scratch(reduced, n_groups, exposures):
+    """Arrays of one thread for a reduced model (units, r)."""
+    units, width = reduced.shape
+    products = np.zeros((units, width * (width + 1) // 2 if n_groups == 0 else 0))
+    if n_groups == 0:
+        for a in range(width):
+            for b in range(a + 1):
+                products[:, a * (a + 1) // 2 + b] = reduced[:, a] * reduced[:, b]
     return Scratch(
         np.zeros(units), np.zeros(units), np.zeros(units), np.zeros(units), np.zeros(units),
         np.zeros(units), np.zeros((width + exposures + 1, units)), np.zeros(n_groups),
-        np.zeros(n_groups), np.zeros(units), np.zeros(units), np.zeros((width, width)),
-        np.zeros(width),
+        np.zeros(n_groups), np.zeros(units), np.zeros(products.shape[1]), np.zeros(width), products,
     )  # fmt: skip
 
 
@@ -126,41 +136,33 @@ def clear(row, basis, rank):
 
 
 @njit(cache=True, nogil=True)
-def _newton_step(columns, weight, gradient, hessian, step, top):
-    """Solve (columns W columns') step = columns gradient by Cholesky in place.
+def _solve(hessian, step, smallest):
+    """Solve hessian x = step by Cholesky in place, hessian packed by rows of its lower half.
 
-    A pivot that is nothing beside the largest weight has no step: nothing depends on it.
+    A pivot below `smallest` has no step: nothing depends on it.
     """
-    width, units = columns.shape
+    width = len(step)
     for a in range(width):
-        total = 0.0
-        for j in range(units):
-            total += columns[a, j] * gradient[j]
-        step[a] = total
+        row = a * (a + 1) // 2
         for b in range(a + 1):
-            total = 0.0
-            for j in range(units):
-                total += columns[a, j] * weight[j] * columns[b, j]
-            hessian[a, b] = total
-    for a in range(width):
-        for b in range(a + 1):
-            total = hessian[a, b]
+            other = b * (b + 1) // 2
+            total = hessian[row + b]
             for k in range(b):
-                total -= hessian[a, k] * hessian[b, k]
+                total -= hessian[row + k] * hessian[other + k]
+            # The diagonal holds the inverse of its root.
             if a != b:
-                hessian[a, b] = total / hessian[b, b] if hessian[b, b] > 0.0 else 0.0
+                hessian[row + b] = total * hessian[other + b]
             else:
-                hessian[a, a] = np.sqrt(total) if total > _ALIASED * top else 0.0
-    for a in range(width):
+                hessian[row + a] = 1.0 / np.sqrt(total) if total > smallest else 0.0
         total = step[a]
         for k in range(a):
-            total -= hessian[a, k] * step[k]
-        step[a] = total / hessian[a, a] if hessian[a, a] > 0.0 else 0.0
+            total -= hessian[row + k] * step[k]
+        step[a] = total * hessian[row + a]
     for a in range(width - 1, -1, -1):
         total = step[a]
         for k in range(a + 1, width):
-            total -= hessian[k, a] * step[k]
-        step[a] = total / hessian[a, a] if hessian[a, a] > 0.0 else 0.0
+            total -= hessian[k * (k + 1) // 2 + a] * step[k]
+        step[a] = total * hessian[a * (a + 1) // 2 + a]
 
 
 @njit(cache=True, nogil=True)
@@ -171,7 +173,7 @@ def _logistic_means(columns, s):
     deviance for certain (the third derivative of log(1 + e^x) is at most its second; Bach 2010):
     full steps overshoot at discordant pairs. Units that reach 0 or 1 stay there.
     """
-    width, units = columns.shape
+    units, width = columns.shape
     total = 0.0
     sum_n = 0.0
     for j in range(units):
@@ -181,40 +183,59 @@ def _logistic_means(columns, s):
     for j in range(units):
         s.mu[j] = total / sum_n
         s.eta[j] = start
-    weight = s.scale
+    hessian, step, move = s.hessian, s.step, s.scale
+    packed = len(hessian)
     for _ in range(_MAX_STEPS):
+        hessian[:] = 0.0
+        step[:] = 0.0
         top = 0.0
         for j in range(units):
-            inside = s.n[j] > 0.0 and _EDGE < s.mu[j] < 1.0 - _EDGE
-            weight[j] = s.n[j] * s.mu[j] * (1.0 - s.mu[j]) if inside else 0.0
-            s.gradient[j] = s.n[j] * (s.y[j] - s.mu[j]) if inside else 0.0
-            top = max(top, weight[j])
-        _newton_step(columns, weight, s.gradient, s.hessian, s.step, top)
+            if s.n[j] == 0.0 or s.mu[j] <= _EDGE or s.mu[j] >= 1.0 - _EDGE:
+                continue
+            weight = s.n[j] * s.mu[j] * (1.0 - s.mu[j])
+            gradient = s.n[j] * (s.y[j] - s.mu[j])
+            top = max(top, weight)
+            for ab in range(packed):
+                hessian[ab] += weight * s.products[j, ab]
+            for a in range(width):
+                step[a] += gradient * columns[j, a]
+        _solve(hessian, step, _ALIASED * top)
         longest = 0.0
+        # How far units go whose level lets them come back.
+        bound = 0.0
         for j in range(units):
-            if weight[j] > 0.0:
-                move = 0.0
-                for a in range(width):
-                    move += columns[a, j] * s.step[a]
-                s.gradient[j] = move
-                longest = max(longest, abs(move))
-        share = np.log1p(longest) / longest if longest > _LONGEST_STEP else 1.0
+            if s.n[j] == 0.0 or s.mu[j] <= _EDGE or s.mu[j] >= 1.0 - _EDGE:
+                continue
+            move[j] = 0.0
+            for a in range(width):
+                move[j] += columns[j, a] * step[a]
+            size = abs(move[j])
+            longest = max(longest, size)
+            down = s.y[j] == 0.0 and s.mu[j] < _NEAR and move[j] < 0.0
+            up = s.y[j] == 1.0 and s.mu[j] > 1.0 - _NEAR and move[j] > 0.0
+            if not (down or up):
+                bound = max(bound, size)
+        share = 1.0
+        if bound < _NEAR and longest > 0.5:
+            share = _LEAP
+        elif longest > _LONGEST_STEP:
+            share = np.log1p(longest) / longest
         for j in range(units):
-            if weight[j] > 0.0:
-                s.eta[j] += share * s.gradient[j]
+            if s.n[j] > 0.0 and _EDGE < s.mu[j] < 1.0 - _EDGE:
+                s.eta[j] += share * move[j]
                 s.mu[j] = 1.0 / (1.0 + np.exp(-s.eta[j]))
         if longest < _CONVERGED:
             break
 
 
 @njit(cache=True, nogil=True)
-def whiten(m, coverage, rho, reduced, group, s):
+def whiten(m, coverage, rho, reduced, columns, group, s):
     """Fit the reduced model of one site and whiten it; returns rank and informative units.
 
     Parameters
     ----------
     m, coverage : (units,) counts
-    reduced : (r, units) basis of the reduced model
+    reduced, columns : (units, r) basis of the reduced model, and its transpose
     group : (units,) group of each unit, where `s.sums` has a place for each group
     s : Scratch, of which it fills mu, y, n, scale, error and basis
     """
@@ -236,7 +257,7 @@ def whiten(m, coverage, rho, reduced, group, s):
         else:
             s.scale[j] = 0.0
             s.error[j] = 0.0
-    rank = orthonormal(reduced, s.scale, s.basis, 0)
+    rank = orthonormal(columns, s.scale, s.basis, 0)
     clear(s.error, s.basis, rank)
     return rank, informative
 
