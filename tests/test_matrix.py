@@ -280,3 +280,41 @@ def test_a_real_27k_study_with_positions(tmp_path):
     assert made.sizes["site"] > 27_000
     assert made.attrs["contigs"][0] == "chr1"
     validate(made)
+
+
+def test_fractions_beside_percents_are_refused_by_sample(tmp_path):
+    text = "ID\ta\tb\ncg00000001\t0.4\t40\ncg00000002\t1\t100\n"
+    with pytest.raises(MelismaError, match="up to 1 for sample a and up to 100 for sample b"):
+        make(tmp_path, text)
+    with pytest.raises(MelismaError, match="up to 0.9 for sample a and up to 90 for sample b"):
+        make(tmp_path, "id\tcg00000001\tcg00000002\na\t0.4\t0.9\nb\t40\t90\n")
+    # A sample without methylation is the same in both.
+    made, _ = make(tmp_path, text.replace("0.4", "0").replace("\t1\t", "\t0\t"))
+    assert made["beta"].values.tolist() == pytest.approx(np.array([[0, 0.4], [0, 1]]))
+
+
+@pytest.mark.parametrize(
+    ("place", "sentence"),
+    [
+        ("100\t600", "line 3: start is 100 and end is 600, and a site is one base"),
+        ("100\t90", "line 3: start is 100 and end is 90, and a site is one base"),
+        ("100.5\t101", "line 3: chr1, '100.5' is no contig and position"),
+    ],
+)
+def test_places_that_are_no_site_are_refused(tmp_path, place, sentence):
+    text = f"chr\tstart\tend\ta\tb\nchr1\t1\t3\t0.1\t0.2\nchr1\t{place}\t0.1\t0.2\n"
+    with pytest.raises(MelismaError, match=sentence):
+        make(tmp_path, text)
+
+
+def test_a_short_row_of_a_quoted_matrix_is_no_missing_value(tmp_path):
+    text = '"ID"\t"a"\t"b"\n"cg00000001"\t0.1\t0.2\n"cg00000002"\t0.3\n'
+    with pytest.raises(MelismaError, match="line 3: 2 fields where the header has 3"):
+        make(tmp_path, text)
+    made, _ = make(tmp_path, text.replace("0.3", '0.3\t"0.4"').replace("002", "002\t"))
+    assert made["beta"].values[1].tolist() == pytest.approx([0.3, 0.4])
+
+
+def test_decimal_commas_may_begin_below_the_first_row(tmp_path):
+    made, _ = make(tmp_path, "ID;a;b\ncg00000001;1;0\ncg00000002;1;0,4\n")
+    assert made["beta"].values.tolist() == pytest.approx(np.array([[1, 0], [1, 0.4]]))

@@ -133,7 +133,7 @@ def find_layout(path: Path, samples: Sequence[str]) -> Layout:
     """
     head = read_head(path)
     comma = head.separator != "," and any(
-        re.fullmatch(r"\d+,\d+", field) for field in head.rows[0][1:]
+        re.fullmatch(r"\d+,\d+", field) for row in head.rows for field in row[1:]
     )
     made = Layout(path, tuple(head.names), head.separator, comma, head.offset, head.header_line,
                   samples_down=False)  # fmt: skip

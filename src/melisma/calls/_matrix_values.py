@@ -26,6 +26,8 @@ _BLOCK = 1 << 22
 _PERCENT = (10.0, 100.0)
 # Normalised levels reach -0.002 to 1.002 in the 27k brain set.
 _OVER = 0.05
+# End minus start of a CpG.
+_WIDEST = 2
 
 
 class Piece(NamedTuple):
@@ -61,12 +63,17 @@ class Piece(NamedTuple):
 
 
 class _Range:
-    """The values' range, and how many are missing."""
+    """The values' range, how many are missing, and how high each sample's reach."""
 
     def __init__(self) -> None:
         self.low, self.high, self.seen, self.outside = np.inf, -np.inf, 0, 0
+        self.highest: dict[str, float] = {}
 
-    def add(self, values: npt.NDArray[np.float32]) -> None:
+    def add(self, values: npt.NDArray[np.float32], samples: Sequence[str]) -> None:
+        """Values of some samples, (sites, samples)."""
+        highs = np.fmax.reduce(values, axis=0, initial=-np.inf)
+        for name, high in zip(samples, highs.tolist(), strict=True):
+            self.highest[name] = max(self.highest.get(name, high), high)
         known = values[~np.isnan(values)]
         if known.size:
             self.low = min(self.low, float(known.min()))
@@ -85,6 +92,7 @@ class _Range:
             return 1.0
         span = f"{path} has values from {self.low:.4g} to {self.high:.4g}"
         if self.low >= 0 and _PERCENT[0] < self.high <= _PERCENT[1]:
+            self._refuse_fractions(path)
             progress.note(f"{span}: they were read as percents and divided by 100.")
             return 0.01
         if self.low >= -_OVER and self.high <= 1 + _OVER:
@@ -99,6 +107,18 @@ class _Range:
             f"{span}, and levels lie from 0 to 1 (or, in percent, from 0 to 100): correct the "
             "values outside, or write them as NA."
         )
+
+    def _refuse_fractions(self, path: Path) -> None:
+        """Raise where some samples of a file of percents have fractions."""
+        top = max(self.highest, key=self.highest.__getitem__)
+        small = [name for name, high in self.highest.items() if 0 < high <= 1]
+        if small:
+            low = small[0]
+            raise MelismaError(
+                f"{path} has values up to {self.highest[low]:.4g} for sample {low} and up to "
+                f"{self.highest[top]:.4g} for sample {top}, as if fractions and percents were "
+                "mixed: write all samples' levels in one of the two."
+            )
 
 
 def read_matrix(
@@ -178,7 +198,7 @@ def _read_samples_across(
         _check_width(layout, text, offset)
         table = _parsed(layout, text, offset, schema, [*ids, *wanted], list(samples))
         values = np.ascontiguousarray(table.select(wanted).to_numpy(), dtype=np.float32)
-        reach.add(values)
+        reach.add(values, samples)
         out.write(values.data)
         parts.append(table.select(pl.col(column).alias(name) for column, name in ids.items()))
     if not parts:
@@ -197,13 +217,16 @@ def _sites(layout: Layout, ids: pl.DataFrame) -> pl.DataFrame:
     """The rows' probes, or their places as numbers."""
     if not layout.has_positions:
         return ids.select(pl.col("probe").str.strip_chars(' "'))
-    position = ids["position"].cast(pl.Float64, strict=False).cast(pl.Int32, strict=False)
+    number = ids["position"].cast(pl.Float64, strict=False)
+    position = number.cast(pl.Int32, strict=False).set(number != number.floor(), None)
     if position.null_count() or ids["contig"].null_count():
         row = int((position.is_null() | ids["contig"].is_null()).arg_max() or 0)
         raise MelismaError(
             f"{layout.path} line {layout.header_line + row + 1:,}: "
             f"{ids['contig'][row]}, {ids['position'][row]!r} is no contig and position."
         )
+    if "end" in ids.columns:
+        _refuse_regions(layout, position, ids["end"].cast(pl.Float64, strict=False))
     strand = (
         ids["strand"].replace_strict({"+": 1, "-": -1}, default=0, return_dtype=pl.Int8)
         if "strand" in ids.columns
@@ -214,11 +237,24 @@ def _sites(layout: Layout, ids: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def _refuse_regions(layout: Layout, start: pl.Series, end: pl.Series) -> None:
+    """Raise at the first row that is wider than a CpG: a region's level is not its first base's."""
+    wrong = (~(end - start).is_between(0, _WIDEST)).fill_null(False)
+    if wrong.any():
+        row = int(wrong.arg_max() or 0)
+        raise MelismaError(
+            f"{layout.path} line {layout.header_line + row + 1:,}: start is {start[row]} and end "
+            f"is {end[row]:.0f}, and a site is one base, or the two of a CpG: give the levels of "
+            "single sites, not of regions."
+        )
+
+
 def _check_width(layout: Layout, text: bytes, offset: int) -> None:
     """Every line has as many fields as the header; a short row would silently read as NA."""
-    if b'"' in text:
-        return
     array = np.frombuffer(text, dtype=np.uint8)
+    if b'"' in text:
+        # What stands between quotes separates nothing.
+        array = np.where(np.cumsum(array == ord('"')) & 1, np.uint8(0), array)
     ends = np.flatnonzero(array == ord("\n"))
     seen = np.searchsorted(np.flatnonzero(array == ord(layout.separator)), ends)
     fields = np.diff(seen, prepend=0) + 1
@@ -313,7 +349,7 @@ def _read_samples_down(
                 raise MelismaError(f"{layout.path} has two rows named {sample!r}.")
             seen.add(sample)
             values = _row(layout, rest, sample, here, len(names))[kept]
-            reach.add(values)
+            reach.add(values[:, None], [sample])
             out.seek(place[sample] * width)
             out.write(np.ascontiguousarray(values).data)
     if len(seen) < len(samples):
