@@ -12,6 +12,7 @@ import typer
 
 from melisma import __version__
 from melisma.cli import (
+    annotate,
     annotate_samples,
     append,
     demo,
@@ -55,13 +56,25 @@ def _options(
     """From methylation calls to answers one can look at and trust."""
 
 
-for verb in (demo.demo, run.run, ingest.ingest, info.info, formats.formats, qc.qc, sites.sites):
-    app.command()(verb)
-for verb in (regions.regions, export.export, islands.islands):
-    app.command()(verb)
-for verb in (append.append, remove.remove, rename.rename):
-    app.command()(verb)
-app.command("annotate-samples")(annotate_samples.annotate_samples)
+VERBS = (
+    demo.demo,
+    run.run,
+    ingest.ingest,
+    append.append,
+    remove.remove,
+    rename.rename,
+    annotate_samples.annotate_samples,
+    info.info,
+    formats.formats,
+    export.export,
+    qc.qc,
+    sites.sites,
+    regions.regions,
+    annotate.annotate,
+    islands.islands,
+)
+for verb in VERBS:
+    app.command(verb.__name__.replace("_", "-"))(verb)
 
 
 _INTERRUPTED = 130
