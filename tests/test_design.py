@@ -235,14 +235,32 @@ def test_an_interaction_of_two_kinds_of_exposure():
     "text",
     [
         '"sample","path","note"\r\n"s1","a.cov","30,5"\r\n',
-        "\ufeffsample;path;note\ns1;a.cov;30,5\n",
+        "\ufeffsample;path;note\ns1;a.cov;30,5 mg\n",
         '"sample"\t"path"\t"note"\n"s1"\t"a.cov"\t"30,5"\n',
     ],
 )
 def test_reads_sheets_as_r_and_excel_write_them(tmp_path, text):
     sheet = read_sheet(write_sheet(tmp_path, text))
     assert sheet["sample"].to_list() == ["s1"]
-    assert sheet["note"].to_list() == ["30,5"]
+    assert sheet["note"].to_list() == ["30,5 mg" if "mg" in text else "30,5"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n\nsample,path,age,group\n\na,x,1.5,2_0\n,,,\nb,x,-2,3\n",
+        "# of two, by, hand\nsample\tpath\tage\tgroup\na\tx\t1.5\t2_0\nb\tx\t-2\t3\n",
+        "sep=;\r\nsample;path;age;group\r\na;x;1,5;2_0\r\nb;x;-2;3\r\n",
+        "sample;path;age;group;;\na;x;1,5;2_0;;\nb;x;-2;3;;\n",
+    ],
+)
+def test_what_stands_around_a_sheets_table_does_not_change_it(tmp_path, text):
+    (tmp_path / "x").write_text("1")
+    (tmp_path / "s.tsv").write_text(text)
+    sheet = read_sheet(tmp_path / "s.tsv")
+    assert sheet.columns == ["sample", "path", "age", "group"]
+    assert sheet["age"].to_list() == [1.5, -2]
+    assert sheet["group"].to_list() == ["2_0", "3"]
 
 
 def test_numbers_are_a_slope_until_told_otherwise():

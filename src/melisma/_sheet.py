@@ -65,10 +65,21 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise MelismaError(
             f"{path} is not UTF-8 text: save the sample sheet as UTF-8 TSV or CSV."
         ) from None
-    rows = _rows(text)
+    lines = text.splitlines(keepends=True)
+    # Excel's own line, which names the separator.
+    if lines and re.fullmatch(r"sep=.\s*", lines[0]):
+        text = "\n" + "".join(lines[1:])
+    content = (line for line in text.splitlines() if line.strip() and line.lstrip()[0] != "#")
+    header = next(content, "")
+    separator = max("\t,;", key=header.count)
+    rows = _rows(text, separator)
     if not rows:
         raise MelismaError(f"The sample sheet {path} is empty.")
-    return rows[0][1], rows[1:]
+    names = rows[0][1]
+    while names and not names[-1] and all(len(f) == len(names) and not f[-1] for _, f in rows[1:]):
+        for _, fields in rows:
+            fields.pop()
+    return names, _with_points(names, rows[1:]) if separator == ";" else rows[1:]
 
 
 def check_names(path: Path, names: Sequence[str]) -> None:
@@ -84,10 +95,23 @@ def check_names(path: Path, names: Sequence[str]) -> None:
         raise MelismaError(f"The sample sheet {path} has two columns named {twice!r}.")
 
 
-def _rows(text: str) -> list[tuple[int, list[str]]]:
-    """Line numbers and fields; separated by tabs, commas or semicolons; quotes are read."""
-    header = text.split("\n", 1)[0]
-    separator = max("\t,;", key=header.count)
+def _with_points(
+    names: Sequence[str], rows: list[tuple[int, list[str]]]
+) -> list[tuple[int, list[str]]]:
+    """Rows whose columns of numbers with decimal commas have points, as where Excel writes ;."""
+    for k, name in enumerate(names):
+        words = [fields[k] for _, fields in rows if k < len(fields)]
+        known = [word for word in words if word not in MISSING_WORDS]
+        if name in (*_WORD_COLUMNS, "path", "coverage_path"):
+            continue
+        if all(re.fullmatch(r"[-+]?\d+(,\d+)?", word) for word in known):
+            for _, fields in rows:
+                fields[k : k + 1] = [word.replace(",", ".") for word in fields[k : k + 1]]
+    return rows
+
+
+def _rows(text: str, separator: str) -> list[tuple[int, list[str]]]:
+    """Line numbers and fields; quotes are read; blank lines and comments are left out."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     rows: list[tuple[int, list[str]]] = []
     number = 1
@@ -157,7 +181,14 @@ def typed_column(name: str, words: Sequence[str]) -> list[Any]:
     if any(re.fullmatch(r"0\d+", word) for word in words):
         return list(words)
     try:
-        numbers = [float("nan") if word in MISSING_WORDS else float(word) for word in words]
+        numbers = [float("nan") if word in MISSING_WORDS else _number(word) for word in words]
     except ValueError:
         return ["" if word in MISSING_WORDS else word for word in words]
     return list(words) if all(word in MISSING_WORDS for word in words) else numbers
+
+
+def _number(word: str) -> float:
+    """A word as a number; Python's own 1_000 and inf are words here."""
+    if not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", word, flags=re.ASCII):
+        raise ValueError(word)
+    return float(word)
