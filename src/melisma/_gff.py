@@ -248,7 +248,9 @@ def _with_ancestors(path: Path, table: pl.DataFrame) -> pl.DataFrame:
     genes = set(nodes.filter(pl.col("kind") == "gene")["id"].drop_nulls())
     gene_of = _gene_of(path, links, genes)
     is_transcript = (pl.col("kind") == "transcript") | (
-        (pl.col("kind") == "other") & pl.col("id").is_in(list(owners))
+        (pl.col("kind") == "other")
+        & pl.col("id").is_in(list(owners))
+        & ~pl.col("type").str.contains("(?i)^(protein|polypeptide)$")
     )
     transcripts = nodes.filter(is_transcript & pl.col("id").is_not_null())
     names = set(transcripts["id"])

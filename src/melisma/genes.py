@@ -160,7 +160,7 @@ def read_genes(
     parts = _parts(rows.filter(~pl.col("kind").is_in(["gene", "transcript"])))
     transcripts = _transcripts(rows, parts)
     genes = _genes(rows, transcripts)
-    _say_odd(path, genes, transcripts)
+    _say_odd(path, genes, transcripts, made=not (rows["kind"] == "gene").any())
     names = genes.unique("gene", keep="first").select("gene", "name")
     order = _order_of(rows["contig"])
     features = parts.join(names, "gene", "left").select(
@@ -344,7 +344,7 @@ def _genes(rows: pl.DataFrame, transcripts: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _say_odd(path: Path, genes: pl.DataFrame, transcripts: pl.DataFrame) -> None:
+def _say_odd(path: Path, genes: pl.DataFrame, transcripts: pl.DataFrame, *, made: bool) -> None:
     """Note what a reader of counts by gene must know."""
     repeated = genes.filter(pl.col("gene").is_duplicated())["gene"].unique(maintain_order=True)
     if len(repeated):
@@ -354,7 +354,7 @@ def _say_odd(path: Path, genes: pl.DataFrame, transcripts: pl.DataFrame) -> None
             f"{path}: {shown}{more} stand in several places each (trans-spliced, on two "
             "chromosomes, or two genes of one id): every place is a row."
         )
-    if len(transcripts) > 1 and (transcripts["gene"] == transcripts["transcript"]).all():
+    if made and len(transcripts) > 1 and (transcripts["gene"] == transcripts["transcript"]).all():
         progress.note(
             f"{path}: every gene id is also its transcript's id, as in GTF from the UCSC table "
             "browser: transcripts of one gene count as genes."
