@@ -29,22 +29,26 @@ class Notes:
         self.said.append(text)
 
 
-@pytest.fixture
-def read(tmp_path):
-    """Rows of words (the last one the attributes) as a file, read; its notes in `read.said`."""
+class Reader:
+    """Writes text to a file and reads it; `said` are the notes of the last time."""
 
-    def reader(text: str | bytes, name: str = "toy.txt", **options) -> Genes:
-        path = tmp_path / name
-        if isinstance(text, str):
-            text = text.encode()
-        path.write_bytes(text)
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.said: list[str] = []
+
+    def __call__(self, text: str | bytes, name: str = "toy.txt", **options) -> Genes:
+        path = self.folder / name
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
         notes = Notes()
         with progress.reporting(notes):
             found = read_genes(path, **options)
-        reader.said = notes.said
+        self.said = notes.said
         return found
 
-    return reader
+
+@pytest.fixture
+def read(tmp_path):
+    return Reader(tmp_path)
 
 
 def rows(text: str) -> str:
@@ -495,6 +499,7 @@ def tair():
 
 @pytest.mark.reference
 def test_tair10_chromosome_1_has_9701_genes(tair):
+    assert CRESS is not None
     assert [sniff(CRESS / f"AthaTAIR10_chr1.{form}.gz") for form in tair] == ["gff3", "gtf"]
     for found in tair.values():
         assert len(found.genes) == 9_701
