@@ -101,6 +101,10 @@ def refused(tmp_path, *texts, suffix=".txt", sheet=None, **options):
             "0.txt line 2: column 6 (freqC) is 60.00 and column 7 (freqT) is 60.00, and together",
         ),
         (
+            GOOD + "chr 1\t12\t12\t50\t1\t1\n",
+            "0.txt line 3: column 1 (chromosome) is 'chr 1', with a space, and columns of Bismark",
+        ),
+        (
             METHYLKIT + "x\tchr1\t5\tF\t10\t0.40\t0.60\n",
             "0.txt line 2: column 6 (freqC) is 0.40 and column 7 (freqT) is 0.60, and a percentage "
             "above 0 that is less than half a read, as column 5 (coverage) is 10, is that of no",
@@ -262,6 +266,14 @@ def test_strands_that_cannot_be_merged(tmp_path):
     )
     assert "does not say which calls are CpGs: pass --genome" in refused(
         tmp_path, bed((5, "m", "+", 4, 1, 3, 0)), merge_strands=True
+    )
+
+
+def test_a_minus_strand_cpg_at_the_first_base_has_no_place(tmp_path):
+    text = "chr1\t1\t-\t3\t2\tCG\tCGT\nchr1\t5\t+\t3\t2\tCG\tCGT\n"
+    assert refused(tmp_path, text, merge_strands=True) == (
+        "0.txt has a call of a CpG on strand - at position 1, where no C can be before it: Bismark "
+        "cytosine report is 1-based, so write it with such positions."
     )
 
 

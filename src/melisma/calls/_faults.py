@@ -41,6 +41,11 @@ def fault_error(form: Format, fault: Fault, column: int, row: Row) -> MelismaErr
     """The error for a row that the parser refused."""
     where = f"{row.path} line {row.line:,}"
     columns = form.columns or ()
+    if fault == Fault.TOO_FEW and len(row.fields) in form.column_counts:
+        return MelismaError(
+            f"{where}: column {column + 1} ({columns[column].name}) is {row.field(column)!r}, with "
+            f"a space, and columns of {form.title} have none: separate them by tabs alone."
+        )
     if fault in (Fault.TOO_FEW, Fault.TOO_MANY):
         separators = "tab-separated columns" if form.spaces_from is None else "columns"
         counts = " or ".join(map(str, form.column_counts))
@@ -70,7 +75,7 @@ _ONE_COLUMN = {
     Fault.BASE: "expected the base C or G.",
     Fault.LARGE: "larger than the largest position or count, 2,147,483,646: is the line damaged?",
     Fault.FLAG: "expected 0 or 1; are the columns in another order?",
-    Fault.NAME: "expected a contig's name without quotes: write the table without quoting.",
+    Fault.NAME: "expected a contig's name without quotes or spaces: write the table without them.",
 }
 
 

@@ -414,6 +414,12 @@ class _Sorting:
         if strand.size and strand[0] == 1:
             return calls
         _kernels.fold_strands(calls.key)
+        if int(calls.key.min(initial=0)) < 0:
+            path, form = self.source.path, self.source.form
+            raise MelismaError(
+                f"{path} has a call of a CpG on strand - at position {form.base}, where no C can "
+                f"be before it: {form.title} is {form.base}-based, so write it with such positions."
+            )
         if (np.diff(calls.key) < 0).any():
             calls = calls.take(np.argsort(calls.key, kind="stable"))
         left = _kernels.sum_repeats(calls.key, calls.methylated, calls.coverage)
