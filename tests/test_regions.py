@@ -6,10 +6,10 @@ import pytest
 from melisma.design import compare, make_contrasts, make_design
 from melisma.differential import find_regions, simulate
 from melisma.differential._relabel import count_distinct, draw_relabellings, residual_exposure
-from melisma.differential._search import Candidates, stretches
-from melisma.differential._segments import find_segments, kernel_weights
+from melisma.differential._search import Candidates
+from melisma.differential._segments import decays, find_segments, smooth_scores
+from melisma.differential._stretches import stretches
 from melisma.differential.regions import judge
-from melisma.errors import MelismaError
 from melisma.methylome import dataset, sample_sheet
 
 
@@ -71,12 +71,12 @@ def search(score, position, **options):
     score = np.asarray(score, dtype=np.float32)
     n = len(score)
     position = np.asarray(position, dtype=np.int64)
-    weight, root = np.ones(n), np.ones(n, dtype=np.float32)
-    first, last, norm = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n)
-    half = options.get("half", 100.0)
-    kernel_weights(position, weight, half, 0.0, 1.0, first, last, norm)
+    weight, root, decay = np.ones(n), np.ones(n, dtype=np.float32), np.zeros(n)
+    smooth = smooth_scores(
+        score[None, :, None], position, weight, options.get("half", 100.0), 0.0, decay
+    )
     return find_segments(
-        score, root, position, weight, half, first, last, norm, 0.0, 1.0,
+        score, root, smooth[0, :, 0], position, weight > 0, 0.0, decay,
         options.get("threshold", 2.0), options.get("max_gap", 300), options.get("min_sites", 3),
     )  # fmt: skip
 
@@ -110,14 +110,15 @@ def test_the_smoothed_scores_deviation_allows_for_correlation():
     # Weights of a tricube kernel, correlation .5 exp(-d / 100): the double sum, by hand.
     position = np.array([0, 30, 60], dtype=np.int64)
     weight = np.array([1.0, 2.0, 1.0])
-    first, last, norm = np.zeros(3, np.int64), np.zeros(3, np.int64), np.zeros(3)
-    kernel_weights(position, weight, 50.0, 0.5, 100.0, first, last, norm)
+    score = np.array([1.0, -2.0, 3.0], dtype=np.float32)
+    smooth = smooth_scores(
+        score[None, :, None], position, weight, 50.0, 0.5, decays(position, 100.0)
+    )
     u = np.abs(position - 30) / 51.0
     w = weight * (1 - u**3) ** 3
     r = 0.5 * np.exp(-np.abs(position[:, None] - position[None, :]) / 100.0)
     np.fill_diagonal(r, 1.0)
-    assert norm[1] == pytest.approx(np.sqrt(w @ r @ w))
-    assert (first[1], last[1], first[0], last[0]) == (0, 3, 0, 2)
+    assert smooth[0, 1, 0] == pytest.approx(w @ score / np.sqrt(w @ r @ w), rel=1e-6)
 
 
 def test_the_masked_false_discovery_rate_worked_by_hand():
@@ -189,31 +190,25 @@ def test_regions_do_not_depend_on_stretches_or_sample_order(monkeypatch):
         assert again.table[name].to_numpy() == pytest.approx(one.table[name].to_numpy(), rel=1e-4)
 
 
-def test_stretches_are_cut_at_the_widest_gap(monkeypatch):
-    monkeypatch.setattr("melisma.differential._search._STRETCH", 10)
-    monkeypatch.setattr("melisma.differential._search._CUT_WITHIN", 6)
+def test_stretches_are_cut_at_the_widest_gap_and_read_across_chunks(monkeypatch):
+    monkeypatch.setattr("melisma.differential._stretches._STRETCH", 10)
+    monkeypatch.setattr("melisma.differential._stretches._CUT_WITHIN", 6)
+    monkeypatch.setattr("melisma.methylome.CHUNK_SITES", (4, 4))
     position = np.arange(24) * 10
     position[7:] += 1000
-    values = {k: np.full((24, 12), 4, np.uint16) for k in ("methylated", "coverage")}
-    values["methylated"][:, ::2] = 2
+    reads = np.arange(24 * 12, dtype=np.uint16).reshape(24, 12)
     methylome = dataset(
-        {"contig": [0] * 20 + [1] * 4, "position": position}, values, GROUPS, contigs=["c", "d"]
+        {"contig": [0] * 20 + [1] * 4, "position": position},
+        {"methylated": reads // 2, "coverage": reads},
+        GROUPS,
+        contigs=["c", "d"],
     )
-    from melisma.differential._engine import build_engine
-
-    design = make_design(GROUPS, "~ g")
-    engine = build_engine(methylome, compare(design, make_contrasts(design, "g[b] - g[a]")[0]))
-    firsts = [stretch.first for stretch in stretches(methylome, engine)]
-    assert firsts[:2] == [0, 7]
-    assert firsts[-1] == 20
-    total = np.concatenate([stretch.position for stretch in stretches(methylome, engine)])
-    assert total.tolist() == position.tolist()
-
-
-def test_too_few_relabellings_are_refused_with_the_reason():
-    made = simulated(1, regions=0, sites=500).methylome.isel(sample=[0, 1, 2, 3, 6, 7, 8, 9])
-    design = make_design(sample_sheet(made), "~ g")
-    with pytest.raises(
-        MelismaError, match="at least 200 distinct relabellings, and 8 samples allow 35"
-    ):
-        find_regions(made, design, "g[b] - g[a]")
+    found = list(stretches(methylome))
+    assert [stretch.first for stretch in found[:2]] == [0, 7]
+    assert found[-1].first == 20
+    assert np.concatenate([s.position for s in found]).tolist() == position.tolist()
+    assert np.concatenate([s.coverage for s in found]).tolist() == reads.tolist()
+    assert np.concatenate([s.methylated for s in found]).tolist() == (reads // 2).tolist()
+    third = list(stretches(methylome, every=2))
+    assert [s.first for s in third] == [s.first for s in found[::2]]
+    assert third[1].coverage.tolist() == found[2].coverage.tolist()

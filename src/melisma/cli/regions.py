@@ -16,12 +16,12 @@ def regions(
     q: Level = 0.05,
     relabellings: Annotated[
         int | None,
-        typer.Option(min=10, help="Relabelled data sets; default 999, 10 on whole genomes."),
+        typer.Option(min=10, help="Relabelled or rotated data sets; default 999, 10 on whole genomes."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the relabellings' choice.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the relabellings or rotations.")] = 1,
     out: Output = None,
 ) -> None:
-    """Find regions that differ along a contrast, against relabelled data.
+    """Find regions that differ along a contrast, against relabelled or rotated data.
 
     \b
     Example:
@@ -44,7 +44,7 @@ def regions(
     calls = sorted(result.called_by_relabelling)
     show_table(
         f"{result.comparison.contrast.name}: {len(called):,} of {len(result.table):,} candidate "
-        f"regions at q < {q:g} ({result.relabellings} relabellings of {result.distinct:,})",
+        f"regions at q < {q:g} ({result.null_words})",
         ("region (0-based)", "sites", "delta_beta", "95% interval", "p", "q", "p_family"),
         [
             (
@@ -62,7 +62,7 @@ def regions(
     show_notes((*result.comparison.notes, *result.engine.notes))
     if len(called):
         typer.echo(
-            "At the same cut relabelled data call a median of "
+            f"At the same cut {result.null_adjective} data call a median of "
             f"{calls[len(calls) // 2]} regions and at most {calls[-1]}."
         )
     elif len(result.table):

@@ -3,14 +3,89 @@
 The exposure is first residualised on the reduced model (Smith's method; Winkler et al. 2014), then
 its rows are permuted within exchangeability blocks: whole samples keep their counts. Relabellings
 that differ only in sign give the same regions and count as one.
+
+Where few distinct relabellings exist the null is made of rotations (Langsrud 2005): unit vectors
+of the reduced model's complement, drawn evenly, take the exposure's place. They assume residuals
+alike in every direction, where relabellings assume units alike.
 """
 
 from math import factorial
+from typing import Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from melisma.design import Comparison
 from melisma.differential._kernels import Floats
+
+# Below this many distinct relabellings the null is made of rotations.
+MIN_DISTINCT = 200
+
+
+class Moves(NamedTuple):
+    """The observed exposure and what takes its place under the null, by rows of unit length.
+
+    kind : which null
+    rows : (1 + drawn, units), the observed exposure first
+    anchor : (r + 1, units) orthonormal: the reduced model, then the exposure; the reduced model's
+        basis depends on the units' names, not on their order
+    distinct : how many distinct relabellings exist, the observed one among them
+    """
+
+    kind: Literal["relabellings", "rotations"]
+    rows: Floats
+    anchor: Floats
+    distinct: int
+
+    @property
+    def drawn(self) -> int:
+        """How many stand for the null."""
+        return len(self.rows) - 1
+
+
+def draw_moves(comparison: Comparison, wanted: int, seed: int) -> Moves:
+    """Relabellings, or rotations where fewer than 200 distinct relabellings exist."""
+    distinct = count_distinct(comparison)
+    own = residual_exposure(comparison)
+    if distinct >= MIN_DISTINCT:
+        drawn = draw_relabellings(comparison, min(wanted, distinct - 1), seed)
+    else:
+        drawn = draw_rotations(comparison, wanted, seed)
+    return Moves(
+        kind="relabellings" if distinct >= MIN_DISTINCT else "rotations",
+        rows=np.vstack([own, drawn]),
+        anchor=np.vstack([_named_basis(comparison), own]),
+        distinct=distinct,
+    )
+
+
+def draw_rotations(comparison: Comparison, wanted: int, seed: int) -> Floats:
+    """Unit vectors of the reduced model's complement, (wanted, units), evenly on the sphere."""
+    rng = np.random.default_rng(seed)
+    normal = np.empty((wanted, comparison.n_units))
+    normal[:, _by_name(comparison)] = rng.standard_normal(normal.shape)
+    normal -= (normal @ comparison.reduced) @ comparison.reduced.T
+    return normal / np.linalg.norm(normal, axis=1, keepdims=True)
+
+
+def _by_name(comparison: Comparison) -> npt.NDArray[np.int64]:
+    return np.argsort(np.array(comparison.names), kind="stable")
+
+
+def _named_basis(comparison: Comparison) -> Floats:
+    """The reduced model's basis, (r, units): its projector's columns, orthonormal by Gram-Schmidt
+    in the order of the units' names."""
+    projector = comparison.reduced @ comparison.reduced.T
+    columns: list[Floats] = []
+    for unit in _by_name(comparison):
+        column = projector[:, unit].copy()
+        for _ in range(2):
+            for other in columns:
+                column -= (other @ column) * other
+        norm = np.linalg.norm(column)
+        if norm > 1e-6 and len(columns) < comparison.reduced.shape[1]:
+            columns.append(column / norm)
+    return np.array(columns)
 
 
 def residual_exposure(comparison: Comparison) -> Floats:
@@ -37,7 +112,7 @@ def draw_relabellings(comparison: Comparison, wanted: int, seed: int) -> Floats:
     rng = np.random.default_rng(seed)
     residual = residual_exposure(comparison)
     # In the order of the names, so that the draw does not depend on the samples' order.
-    order = np.argsort(np.array(comparison.names), kind="stable")
+    order = _by_name(comparison)
     members = sorted(
         (order[comparison.exchange[order] == block] for block in np.unique(comparison.exchange)),
         key=lambda inside: comparison.names[inside[0]],

@@ -1,8 +1,6 @@
-"""The region search over a methylome: stretches, standardised scores, candidates."""
+"""The region search over a methylome: standardised scores, candidates, their levels."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,17 +8,17 @@ import numpy.typing as npt
 import xarray as xr
 
 from melisma import progress
-from melisma.differential import _segments
+from melisma.differential import _levels, _scores, _segments
 from melisma.differential._engine import Engine, can_test
 from melisma.differential._kernels import Floats
-from melisma.methylome import blocks, contig_offsets
+from melisma.differential._relabel import Moves
+from melisma.differential._stretches import Stretch, map_stretches
 
-# A stretch of about this many sites is searched at once, cut at the widest gap near its end.
-_STRETCH = 32_768
-_CUT_WITHIN = 4_096
 # Sites that teach the strata's scales and the autocorrelation.
 _LEARNING_SITES = 200_000
-_LEARNING_LABELLINGS = 20
+_LEARNING_MOVES = 20
+# Labellings that are searched at once: the reduced model is fitted anew for each such lot.
+_LOT = 8 * _scores.LANES
 _LEVELS = np.array([0.1, 0.3, 0.7, 0.9])
 _DISTANCES = np.array([1, 10, 25, 50, 100, 200, 400, 800, 1600, 3200])
 
@@ -51,7 +49,7 @@ class Null(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """Candidate regions of one labelling: site indices [start, end) and the signed statistic."""
+    """Candidate regions of every labelling: site indices [start, end) and the signed statistic."""
 
     labelling: npt.NDArray[np.int64]
     start: npt.NDArray[np.int64]
@@ -59,58 +57,49 @@ class Candidates(NamedTuple):
     statistic: Floats
 
 
-class Stretch(NamedTuple):
-    """Counts of the units over neighbouring sites of one contig."""
+class Levelled(NamedTuple):
+    """M and N of the units over each observed region, (regions, units), sites levelled first."""
 
-    first: int
-    position: npt.NDArray[np.int64]
     methylated: Floats
     coverage: Floats
 
 
-def stretches(methylome: xr.Dataset, engine: Engine) -> Iterator[Stretch]:
-    """Walk the methylome in stretches that end at contigs' ends and wide gaps."""
-    offsets = contig_offsets(methylome["contig"].values, len(methylome.attrs["contigs"]))
-    for begin, stop in pairwise(offsets):
-        start = begin
-        while start < stop:
-            end = min(start + _STRETCH, stop)
-            if end < stop:
-                look = methylome["position"][end - _CUT_WITHIN : end + 1].values
-                end = end - _CUT_WITHIN + 1 + int(np.argmax(np.diff(look)))
-            part = methylome.isel(site=slice(start, end))
-            for block in blocks(part, end - start):
-                counts = engine.pool(block.methylated, block.coverage)
-                yield Stretch(start, block.position.astype(np.int64), *counts)
-            start = end
+def learn_null(methylome: xr.Dataset, engine: Engine, moves: Moves) -> Null:
+    """Scales of the null's scores by level and coverage, and the residuals' autocorrelation."""
+    learned = moves._replace(rows=moves.rows[: 1 + _LEARNING_MOVES])
 
-
-def learn_null(methylome: xr.Dataset, engine: Engine, exposures: Floats) -> Null:
-    """Scales of the relabelled scores by level and coverage, and the residuals' autocorrelation."""
-    scores, strata_level, strata_reads = [], [], []
-    sums, pairs = np.zeros(len(_DISTANCES) - 1), np.zeros(len(_DISTANCES) - 1)
-    sites = methylome.sizes["site"]
-    every = max(1, sites // _LEARNING_SITES)
-    for k, stretch in enumerate(stretches(methylome, engine)):
-        if k % every:
-            continue
+    def learn(stretch: Stretch) -> tuple[Any, ...]:
         fit = engine.fit(stretch.methylated, stretch.coverage)
         keep = can_test(fit)
-        z, _ = engine.relabelled(
-            stretch.methylated, stretch.coverage, exposures[:_LEARNING_LABELLINGS], keep
-        )
-        used = np.isfinite(z).all(axis=0)
-        scores.append((z[:, used].astype(np.float64) ** 2).mean(axis=0))
-        strata_level.append(fit.level[used])
-        strata_reads.append(stretch.coverage.sum(axis=1)[used])
+        z, root = moved(engine, stretch, learned, keep)
+        used = keep & (root[0, :, 0] > 0)
+        squares = (lanes(z, len(learned.rows))[1:, used].astype(np.float64) ** 2).mean(axis=0)
         residual = engine.residuals(stretch.methylated, stretch.coverage, keep)
-        more = _segments.residual_correlation(residual, stretch.position, _DISTANCES, 8)
-        sums += more[0]
-        pairs += more[1]
-    level, reads = np.concatenate(strata_level), np.concatenate(strata_reads)
+        pairs = _segments.residual_correlation(residual, stretch.position, _DISTANCES, 8)
+        return squares, fit.level[used], stretch.coverage.sum(axis=1)[used], *pairs
+
+    every = max(1, methylome.sizes["site"] // _LEARNING_SITES)
+    parts = list(map_stretches(methylome, engine, learn, every=every))
+    squares, level, reads = (np.concatenate([part[k] for part in parts]) for k in range(3))
+    sums, pairs = (np.sum([part[k] for part in parts], axis=0) for k in (3, 4))
     edges = np.quantile(reads, [1 / 3, 2 / 3])
-    scale = _strata_scales(np.concatenate(scores), level, reads, edges)
-    return Null(edges, scale, *_fit_correlation(sums, pairs))
+    return Null(edges, _strata_scales(squares, level, reads, edges), *_fit_correlation(sums, pairs))
+
+
+def moved(
+    engine: Engine, stretch: Stretch, moves: Moves, keep: npt.NDArray[np.bool_]
+) -> tuple[Floats, Floats]:
+    """z and root of `_scores.moved_scores` for the moves' rows."""
+    return _scores.moved_scores(
+        stretch.methylated, stretch.coverage, moves.anchor, engine.group, engine.n_groups,
+        moves.rows, moves.kind == "rotations", engine.dispersion.knots, engine.dispersion.rho,
+        engine.prior.df, engine.prior.scale, engine.limits, keep,
+    )  # fmt: skip
+
+
+def lanes(values: Floats, labellings: int) -> Floats:
+    """(blocks, sites, lanes) as (labellings, sites)."""
+    return values.transpose(0, 2, 1).reshape(-1, values.shape[1])[:labellings]
 
 
 def _strata_scales(squares: Floats, level: Floats, reads: Floats, edges: Floats) -> Floats:
@@ -141,52 +130,79 @@ def _fit_correlation(sums: Floats, pairs: Floats) -> tuple[float, float]:
 
 
 def search_regions(
-    methylome: xr.Dataset, engine: Engine, exposures: Floats, null: Null, search: Search
-) -> Candidates:
-    """Candidates of every labelling; labelling 0 is the observed one.
+    methylome: xr.Dataset, engine: Engine, moves: Moves, null: Null, search: Search
+) -> tuple[Candidates, Levelled]:
+    """Candidates of every labelling (0 is the observed one), and the observed ones' levels."""
+    empty = np.zeros(0, dtype=np.int64)
+    nothing = np.zeros((0, engine.comparison.n_units))
+    found = [Candidates(empty, empty, empty, np.zeros(0))]
+    levelled = [Levelled(nothing, nothing)]
 
-    Parameters
-    ----------
-    exposures : (labellings, units)
-    """
-    found: list[list[npt.NDArray[Any]]] = []
+    def work(stretch: Stretch) -> tuple[list[Candidates], Levelled, int]:
+        candidates = _search_stretch(stretch, engine, moves, null, search)
+        own = [part for part in candidates if part.labelling[0] == 0]
+        start, end = (
+            np.concatenate([empty, *(part[k] - stretch.first for part in own)]) for k in (1, 2)
+        )
+        levels = levels_of(stretch, start, end, engine)
+        return candidates, levels, len(stretch.position)
+
     with progress.stage("Searching regions", methylome.sizes["site"]) as advance:
-        for stretch in stretches(methylome, engine):
-            found.extend(_search_stretch(stretch, engine, exposures, null, search))
-            advance(len(stretch.position))
-    if not found:
-        empty = np.zeros(0, dtype=np.int64)
-        return Candidates(empty, empty, empty, np.zeros(0))
-    return Candidates(*(np.concatenate(column) for column in zip(*found, strict=True)))
+        for candidates, levels, sites in map_stretches(methylome, engine, work):
+            found.extend(candidates)
+            levelled.append(levels)
+            advance(sites)
+    return (
+        Candidates(*(np.concatenate(column) for column in zip(*found, strict=True))),
+        Levelled(*(np.concatenate(column) for column in zip(*levelled, strict=True))),
+    )
+
+
+def levels_of(
+    stretch: Stretch, start: npt.NDArray[np.int64], end: npt.NDArray[np.int64], engine: Engine
+) -> Levelled:
+    """Levels of the units over regions [start, end) of a stretch."""
+    side = engine.comparison.side
+    sides = np.zeros(engine.comparison.n_units, np.int8) if side is None else side
+    return Levelled(*_levels.region_levels(stretch.methylated, stretch.coverage, sides, start, end))
 
 
 def _search_stretch(
-    stretch: Stretch, engine: Engine, exposures: Floats, null: Null, search: Search
-) -> Iterator[list[npt.NDArray[Any]]]:
+    stretch: Stretch, engine: Engine, moves: Moves, null: Null, search: Search
+) -> list[Candidates]:
     keep = can_test(engine.fit(stretch.methylated, stretch.coverage))
     if not keep.any():
-        return
-    z, root = engine.relabelled(stretch.methylated, stretch.coverage, exposures, keep)
+        return []
+    reads = stretch.coverage.sum(axis=1)
+    scale = strata_scale(stretch, null)
+    weight = np.where(keep, np.sqrt(reads), 0.0)
+    decay = _segments.decays(stretch.position, null.length)
+    found = []
+    for first in range(0, len(moves.rows), _LOT):
+        # The observed exposure is a lot's first row: the sites' directions follow it.
+        lot = np.vstack([moves.rows[:1], moves.rows[max(first, 1) : first + _LOT]])
+        z, root = moved(engine, stretch, moves._replace(rows=lot), keep)
+        z /= scale[None, :, None]
+        smooth = _segments.smooth_scores(
+            z, stretch.position, weight, search.half_width, null.ceiling, decay
+        )
+        for r in range(first > 0, len(lot)):
+            block, lane = divmod(r, _scores.LANES)
+            start, end, statistic = _segments.find_segments(
+                z[block, :, lane], root[block, :, lane], smooth[block, :, lane], stretch.position,
+                keep, null.ceiling, decay, search.threshold, search.max_gap, search.min_sites,
+            )  # fmt: skip
+            if len(start):
+                labelling = np.full(len(start), r + max(first - 1, 0))
+                found.append(
+                    Candidates(labelling, start + stretch.first, end + stretch.first, statistic)
+                )
+    return found
+
+
+def strata_scale(stretch: Stretch, null: Null) -> Floats:
+    """The null's scale of each site's scores, (sites,) float32."""
     reads = stretch.coverage.sum(axis=1)
     level = stretch.methylated.sum(axis=1) / np.maximum(reads, 1)
     strata = (np.searchsorted(_LEVELS, level), np.searchsorted(null.coverage_edges, reads))
-    z = np.nan_to_num(z / null.scale[strata].astype(np.float32))
-    weight = np.where(keep, np.sqrt(reads), 0.0)
-    sites = len(reads)
-    first, last = np.zeros(sites, np.int64), np.zeros(sites, np.int64)
-    norm = np.zeros(sites)
-    _segments.kernel_weights(
-        stretch.position, weight, search.half_width, null.ceiling, null.length, first, last, norm
-    )
-    for r in range(len(exposures)):
-        start, end, statistic = _segments.find_segments(
-            z[r], root[r], stretch.position, weight, search.half_width, first, last, norm,
-            null.ceiling, null.length, search.threshold, search.max_gap, search.min_sites,
-        )  # fmt: skip
-        if len(start):
-            yield [
-                np.full(len(start), r),
-                start + stretch.first,
-                end + stretch.first,
-                statistic,
-            ]
+    return null.scale[strata].astype(np.float32)

@@ -5,56 +5,81 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def kernel_weights(position, weight, half, ceiling, length, first, last, norm):
-    """The window of each site and the standard deviation of its smoothed score.
-
-    position, weight : (sites,) sorted positions; weight 0 leaves a site out
-    half : the tricube kernel's half width in bases
-    ceiling, length : correlation of the scores of two sites d apart, ceiling * exp(-d / length)
-    first, last, norm : (sites,) filled: window [first, last), standard deviation
-    """
-    sites = len(position)
-    lo = 0
-    hi = 0
-    for i in range(sites):
-        while position[i] - position[lo] > half:
-            lo += 1
-        hi = max(hi, i + 1)
-        while hi < sites and position[hi] - position[i] <= half:
-            hi += 1
-        first[i] = lo
-        last[i] = hi
-        own = 0.0
-        cross = 0.0
-        carried = 0.0
-        for k in range(lo, hi):
-            w = weight[k] * _tricube(position[k] - position[i], half)
-            if k > lo:
-                carried *= np.exp(-(position[k] - position[k - 1]) / length)
-            own += w * w
-            cross += w * carried
-            carried += w
-        norm[i] = np.sqrt(own + 2.0 * ceiling * cross)
+def decays(position, length):
+    """exp(-d / length) of each site's distance d to the one before, (sites,); 0 for the first."""
+    out = np.zeros(len(position))
+    for k in range(1, len(position)):
+        out[k] = np.exp(-(position[k] - position[k - 1]) / length)
+    return out
 
 
 @njit(cache=True, nogil=True)
 def _tricube(distance, half):
     u = abs(distance) / (half + 1.0)
-    return (1.0 - u * u * u) ** 3
+    cubed = 1.0 - u * u * u
+    return cubed * cubed * cubed
+
+
+@njit(cache=True, nogil=True)
+def smooth_scores(score, position, weight, half, ceiling, decay):
+    """Scores smoothed along the genome, over their standard deviation under the null.
+
+    Parameters
+    ----------
+    score : (blocks, sites, lanes) float32, a lane a labelling
+    position, weight : (sites,) sorted positions; weight 0 leaves a site out
+    half : the tricube kernel's half width in bases
+    ceiling, decay : correlation of the scores of two sites d apart, ceiling * exp(-d / length),
+        with `decays`
+
+    Returns
+    -------
+    (blocks, sites, lanes) float32
+    """
+    blocks, sites, lanes = score.shape
+    smooth = np.zeros((blocks, sites, lanes), dtype=np.float32)
+    lo = 0
+    for i in range(sites):
+        while position[i] - position[lo] > half:
+            lo += 1
+        own = 0.0
+        cross = 0.0
+        carried = 0.0
+        k = lo
+        while k < sites and position[k] - position[i] <= half:
+            w = weight[k] * _tricube(position[k] - position[i], half)
+            if k > lo:
+                carried *= decay[k]
+            if w > 0.0:
+                own += w * w
+                cross += w * carried
+                carried += w
+                w32 = np.float32(w)
+                for b in range(blocks):
+                    for lane in range(lanes):
+                        smooth[b, i, lane] += w32 * score[b, k, lane]
+            k += 1
+        if own > 0.0:
+            scale = np.float32(1.0 / np.sqrt(own + 2.0 * ceiling * cross))
+            for b in range(blocks):
+                for lane in range(lanes):
+                    smooth[b, i, lane] *= scale
+    return smooth
 
 
 @njit(cache=True, nogil=True)
 def find_segments(
-    score, root, position, weight, half, first, last, norm, ceiling, length,
-    threshold, max_gap, min_sites,
-):  # fmt: skip
+    score, root, smooth, position, tested, ceiling, decay, threshold, max_gap, min_sites
+):
     """Candidate regions of one labelling.
 
     Parameters
     ----------
     score : (sites,) normal scores, signed
     root : (sites,) square root of the information, in units of the moderated variance
-    weight, half, first, last, norm : of `kernel_weights`
+    smooth : (sites,) of `smooth_scores`
+    tested : (sites,) which sites count
+    ceiling, decay : as `smooth_scores`
     threshold : on the absolute smoothed score; max_gap in bases; min_sites in a region
 
     Returns
@@ -62,12 +87,6 @@ def find_segments(
     start, end (half open site indices), statistic (signed), as equally long arrays
     """
     sites = len(position)
-    smooth = np.zeros(sites)
-    for i in range(sites):
-        total = 0.0
-        for k in range(first[i], last[i]):
-            total += weight[k] * _tricube(position[k] - position[i], half) * score[k]
-        smooth[i] = total / norm[i] if norm[i] > 0.0 else 0.0
     starts = []
     ends = []
     statistics = []
@@ -84,13 +103,13 @@ def find_segments(
             j += 1
         floor = ends[-1] if len(ends) else 0
         start, end = _refine(score, root, position, max(i, floor), j, sign, max_gap, floor)
-        tested = 0
+        inside = 0
         for k in range(start, end):
-            tested += weight[k] > 0.0
-        if tested >= min_sites:
+            inside += tested[k]
+        if inside >= min_sites:
             starts.append(start)
             ends.append(end)
-            statistics.append(_statistic(score, root, position, start, end, ceiling, length))
+            statistics.append(region_statistic(score, root, start, end, ceiling, decay))
             i = max(j, end)
         else:
             i = j
@@ -158,7 +177,7 @@ def _refine(score, root, position, start, end, sign, max_gap, floor):
 
 
 @njit(cache=True, nogil=True)
-def _statistic(score, root, position, start, end, ceiling, length):
+def region_statistic(score, root, start, end, ceiling, decay):
     """Information-weighted sum of scores over its standard deviation under the null."""
     total = 0.0
     own = 0.0
@@ -166,7 +185,7 @@ def _statistic(score, root, position, start, end, ceiling, length):
     carried = 0.0
     for k in range(start, end):
         if k > start:
-            carried *= np.exp(-(position[k] - position[k - 1]) / length)
+            carried *= decay[k]
         total += root[k] * score[k]
         own += root[k] * root[k]
         cross += root[k] * carried

@@ -9,7 +9,7 @@ import xarray as xr
 from melisma.differential._engine import Engine, can_test
 from melisma.differential._kernels import Floats
 from melisma.differential._relabel import count_distinct, draw_relabellings
-from melisma.differential._search import stretches
+from melisma.differential._stretches import Stretch, map_stretches
 from melisma.differential.sites import benjamini_hochberg, inflation, two_sided
 
 # Above this, evenly spaced stretches of the genome stand for all of it.
@@ -87,12 +87,13 @@ def calibrate(
 def _relabelled_p(methylome: xr.Dataset, engine: Engine, drawn: Floats) -> Floats:
     """p-values of relabelled data, (relabellings, tested sites)."""
     every = max(1, methylome.sizes["site"] // _MOST_SITES)
-    parts = [np.zeros((len(drawn), 0))]
-    for k, stretch in enumerate(stretches(methylome, engine)):
-        if k % every or not len(drawn):
-            continue
+
+    def work(stretch: Stretch) -> Floats:
         keep = can_test(engine.fit(stretch.methylated, stretch.coverage))
         z, _ = engine.relabelled(stretch.methylated, stretch.coverage, drawn, keep)
         z = z[:, keep].astype(np.float64)
-        parts.append(two_sided(z, np.full(z.shape, np.inf)))
-    return np.concatenate(parts, axis=1)
+        return two_sided(z, np.full(z.shape, np.inf))
+
+    none = np.zeros((len(drawn), 0))
+    parts = map_stretches(methylome, engine, work, every=every) if len(drawn) else ()
+    return np.concatenate([none, *parts], axis=1)

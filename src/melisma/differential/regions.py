@@ -1,6 +1,7 @@
 """Region tests: where neighbouring sites differ together, with an FDR from relabelled data."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,17 +11,21 @@ import xarray as xr
 from melisma.design import Comparison, Design
 from melisma.differential._engine import Engine, build_engine
 from melisma.differential._kernels import Floats
-from melisma.differential._relabel import count_distinct, draw_relabellings
-from melisma.differential._search import Candidates, Search, learn_null, search_regions
+from melisma.differential._relabel import draw_moves
+from melisma.differential._search import (
+    Candidates,
+    Levelled,
+    Search,
+    learn_null,
+    search_regions,
+)
 from melisma.differential.sites import (
     check_samples,
     mover_interval,
     one_comparison,
 )
-from melisma.errors import MelismaError
 from melisma.methylome import single_mark
 
-MIN_DISTINCT = 200
 # Family-wise p needs this many relabellings to reach .05 with room (1 / 40).
 _MIN_FAMILY = 39
 _MASK_ROUNDS = 2
@@ -28,7 +33,6 @@ _MASK_ROUNDS = 2
 # million, 10 at 5 million and above.
 _WORK = 5e7
 _MOST_RELABELLINGS = 999
-_READ_SITES = 1 << 18
 _FEWEST_RELABELLINGS = 10
 
 
@@ -38,12 +42,14 @@ class RegionTests:
 
     `table` has a row a candidate region: region, contig, start, end, mark, sites, statistic,
     delta_beta, ci_low, ci_high, p, q, p_family. `called_by_relabelling` says how many regions
-    each relabelled data set would have called at the same cut.
+    each relabelled (or rotated, as `null` says) data set would have called at the same cut;
+    `distinct` is the number of distinct relabellings.
     """
 
     table: pl.DataFrame
     comparison: Comparison
     engine: Engine
+    null: Literal["relabellings", "rotations"]
     relabellings: int
     distinct: int
     null_regions: float
@@ -51,6 +57,22 @@ class RegionTests:
     q: float
     seed: int
     search: Search
+
+    @property
+    def null_words(self) -> str:
+        """What the regions were judged against: `999 relabellings of 6,435`."""
+        if self.null == "relabellings":
+            return f"{self.relabellings} relabellings of {self.distinct:,}"
+        relabellings = "relabelling" if self.distinct == 1 else "relabellings"
+        units = f"{self.comparison.n_units} {self.comparison.unit}"
+        if self.comparison.side is not None and self.comparison.unit == "samples":
+            units = " against ".join(str((self.comparison.side == s).sum()) for s in (1, -1))
+        return f"{self.relabellings} rotations: {units} allow {self.distinct} {relabellings}"
+
+    @property
+    def null_adjective(self) -> str:
+        """What the null's data are: `relabelled` or `rotated`."""
+        return "relabelled" if self.null == "relabellings" else "rotated"
 
     def significant(self) -> pl.DataFrame:
         """The regions with a q-value below the asked one, the smallest p first."""
@@ -68,21 +90,23 @@ def find_regions(
     seed: int = 1,
     search: Search = Search(),
 ) -> RegionTests:
-    """Which regions' marks differ along a contrast, judged against relabelled data.
+    """Which regions' marks differ along a contrast, judged against relabelled or rotated data.
 
     Signed site scores are smoothed along the genome; stretches beyond a threshold become
     candidates, their boundaries the stretch of largest likelihood ratio; a candidate's statistic
     is its information-weighted score over its standard deviation, the residuals'
     autocorrelation allowed for. The same search runs on relabelled data (whole samples, within
-    exchangeability blocks), and q is the expected number of null regions outside called
-    regions over the observed number.
+    exchangeability blocks) or, where fewer than 200 distinct relabellings exist, on rotated
+    residuals, and q is the expected number of null regions outside called regions over the
+    observed number.
 
     Parameters
     ----------
     methylome, design, contrast, mark : as for `site_tests`
     q : the false discovery rate at which regions are called (and masked from the null)
-    relabellings : how many; default 999 up to 50,000 sites, fewer on more, 10 at the least
-    seed : of the relabellings' choice
+    relabellings : how many, or how many rotations; default 999 up to 50,000 sites, fewer on
+        more, 10 at the least
+    seed : of their choice
 
     Returns
     -------
@@ -92,32 +116,24 @@ def find_regions(
     Raises
     ------
     MelismaError
-        As `site_tests`, and where fewer than 200 distinct relabellings exist.
+        As `site_tests`.
     """
     comparison = one_comparison(design, contrast)
     check_samples(methylome, design)
-    distinct = count_distinct(comparison)
-    if distinct < MIN_DISTINCT:
-        raise MelismaError(
-            f"Regions for {comparison.contrast.name} need at least {MIN_DISTINCT} distinct "
-            f"relabellings, and {comparison.n_units} {comparison.unit} allow {distinct}: use the "
-            "site tests, or add samples."
-        )
     methylome = single_mark(methylome, mark)
     engine = build_engine(methylome, comparison)
-    wanted = relabellings or _affordable(methylome.sizes["site"])
-    drawn = draw_relabellings(comparison, min(wanted, distinct - 1), seed)
-    null = learn_null(methylome, engine, drawn)
-    exposures = np.vstack([comparison.exposure, drawn])
-    candidates = search_regions(methylome, engine, exposures, null, search)
-    judged = judge(candidates, methylome.sizes["site"], len(drawn), q)
+    moves = draw_moves(comparison, relabellings or _affordable(methylome.sizes["site"]), seed)
+    null = learn_null(methylome, engine, moves)
+    candidates, levelled = search_regions(methylome, engine, moves, null, search)
+    judged = judge(candidates, methylome.sizes["site"], moves.drawn, q)
     return RegionTests(
-        table=_table(methylome, engine, candidates, judged),
+        table=_table(methylome, engine, candidates, levelled, judged),
         comparison=comparison,
         engine=engine,
-        relabellings=len(drawn),
-        distinct=distinct,
-        null_regions=float((candidates.labelling > 0).sum() / len(drawn)),
+        null=moves.kind,
+        relabellings=moves.drawn,
+        distinct=moves.distinct,
+        null_regions=float((candidates.labelling > 0).sum() / moves.drawn),
         called_by_relabelling=judged.called_by_relabelling,
         q=q,
         seed=seed,
@@ -203,7 +219,11 @@ def _overlaps(
 
 
 def _table(
-    methylome: xr.Dataset, engine: Engine, candidates: Candidates, judged: Judged
+    methylome: xr.Dataset,
+    engine: Engine,
+    candidates: Candidates,
+    levelled: Levelled,
+    judged: Judged,
 ) -> pl.DataFrame:
     own = candidates.labelling == 0
     start, end = candidates.start[own], candidates.end[own]
@@ -212,7 +232,7 @@ def _table(
     position = methylome["position"].values
     contig = [contigs[i] for i in methylome["contig"].values[start]]
     first, last = position[start].astype(np.int64), position[end - 1].astype(np.int64) + 1
-    delta, low, high = _region_effects(methylome, engine, start, end)
+    delta, low, high = region_effects(engine, levelled)
     table = pl.DataFrame(
         {
             "region": [f"{c}:{a}-{b}" for c, a, b in zip(contig, first, last, strict=True)],
@@ -234,53 +254,10 @@ def _table(
     return table.with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
-def _region_effects(
-    methylome: xr.Dataset,
-    engine: Engine,
-    start: npt.NDArray[np.int64],
-    end: npt.NDArray[np.int64],
-) -> tuple[Floats, Floats, Floats]:
-    """Difference of each region's levels, with an interval from the samples' variation.
-
-    A unit's level is its mean over sites of the deviation from the site's own level, so that
-    units that cover the sites unevenly are compared site by site.
-    """
-    units = engine.comparison.n_units
-    methylated, coverage = np.zeros((len(start), units)), np.zeros((len(start), units))
-    k = 0
-    while k < len(start):
-        # Neighbouring regions are read together: a store is read by whole chunks.
-        base = int(start[k])
-        last = max(int(np.searchsorted(end, base + _READ_SITES, side="right")), k + 1)
-        part = methylome.isel(site=slice(base, int(end[last - 1])))
-        marked, reads = part["methylated"].values, part["coverage"].values
-        for region in range(k, last):
-            inside = slice(int(start[region]) - base, int(end[region]) - base)
-            counts = engine.pool(marked[inside], reads[inside])
-            methylated[region], coverage[region] = _aligned(*counts, engine.comparison.side)
-        k = last
-    effects = engine.effects(methylated, coverage)
+def region_effects(engine: Engine, levelled: Levelled) -> tuple[Floats, Floats, Floats]:
+    """Difference of each region's levels, with an interval from the units' own variation."""
+    effects = engine.effects(levelled.methylated, levelled.coverage)
     with np.errstate(divide="ignore", invalid="ignore"):
         dispersion = np.where(effects.df >= 1, effects.residual / effects.df, np.nan)
     low, high = mover_interval(effects, dispersion, effects.df.astype(np.float64))
     return effects.delta, low, high
-
-
-def _aligned(
-    methylated: Floats, coverage: Floats, side: npt.NDArray[np.int8] | None
-) -> tuple[Floats, Floats]:
-    """M and N of each unit over a region's (sites, units) counts, sites levelled first."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        level = methylated / coverage
-    groups = [slice(None)] if side is None else [side == 1, side == -1]
-    covered = coverage > 0
-    keep = np.logical_and.reduce([covered[:, g].any(axis=1) for g in groups])
-    level, reads, covered = level[keep], coverage[keep], covered[keep]
-    if not len(level):
-        return np.zeros(coverage.shape[1]), np.zeros(coverage.shape[1])
-    site = np.mean([np.nanmean(level[:, g], axis=1) for g in groups], axis=0)
-    total = reads.sum(axis=0)
-    deviation = np.where(covered, (level - site[:, None]) * reads, 0.0).sum(axis=0)
-    mean = np.average(site, weights=reads.sum(axis=1))
-    own = np.clip(mean + deviation / np.maximum(total, 1.0), 0.0, 1.0)
-    return own * total, total

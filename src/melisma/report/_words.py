@@ -218,12 +218,15 @@ def regions_verdict(contrast: Contrast) -> str:
 
 
 def relabelling(contrast: Contrast) -> str:
-    """How many relabelled data sets the regions were judged against; empty where not told."""
+    """How many relabelled or rotated data sets the regions were judged against; else empty."""
     record = contrast.record.get("regions", {})
     if not record.get("relabellings"):
         return ""
-    words = f"Judged against {count(record['relabellings'], 'relabelling')}"
-    if record.get("distinct"):
+    noun = "rotation" if record.get("null") == "rotations" else "relabelling"
+    words = f"Judged against {count(record['relabellings'], noun)}"
+    if noun == "rotation":
+        words += f", as the design allows {count(record['distinct'], 'relabelling')} only"
+    elif record.get("distinct"):
         words += f" of {record['distinct']:,} distinct ones"
     if (null := record.get("null_regions_per_relabelling")) is not None:
         words += f", each with {null:.3g} candidates on average"

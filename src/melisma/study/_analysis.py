@@ -133,6 +133,7 @@ def _regions_summary(regions: RegionTests | str) -> dict[str, Any]:
         "lower": int((called["delta_beta"] < 0).sum()),
         "q": regions.q,
         "smallest_q": _number(regions.table["q"].min()),
+        "null": regions.null,
         "relabellings": regions.relabellings,
         "distinct": regions.distinct,
         "null_regions_per_relabelling": regions.null_regions,
