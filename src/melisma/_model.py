@@ -21,7 +21,8 @@ class Design:
     """A model matrix with the sheet it came from.
 
     `matrix` is (samples, columns); `factors` holds the levels of each categorical column of the
-    formula; `block` is the block of each sample, or None.
+    formula; `block` is the block of each sample, or None; `dropped` the samples that were left
+    out for a missing value.
     """
 
     formula: str
@@ -33,24 +34,37 @@ class Design:
     block: tuple[str, ...] | None
     block_name: str | None
     spec: Any
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """One question to a design: `vector` (columns,) is the contrast of its coefficients.
+    """One question to a design: is a contrast of its coefficients, or are several, zero?
 
-    For a difference of two levels it is the difference of the mean model rows with the factor
-    set to the first and to the second of `levels`; for a coefficient `levels` is None.
+    `vector` is (columns,): for a difference of two levels it is the difference of the mean model
+    rows with the factor set to the first and to the second of `levels`; for a coefficient
+    `levels` is None. Where several contrasts are asked about at once it is (k, columns), and
+    `among` holds the levels of a factor that are compared, the first with each of the others.
     """
 
     name: str
     column: str
     levels: tuple[str, str] | None
     vector: Floats
+    among: tuple[str, ...] = ()
+
+    @property
+    def vectors(self) -> Floats:
+        """The contrasts, (k, columns)."""
+        return np.atleast_2d(self.vector)
 
 
 def make_design(
-    sheet: Mapping[str, Sequence[Any]] | pl.DataFrame, formula: str, *, block: str | None = None
+    sheet: Mapping[str, Sequence[Any]] | pl.DataFrame,
+    formula: str,
+    *,
+    block: str | None = None,
+    drop_missing: bool = False,
 ) -> Design:
     """Build the model matrix of a formula over a sample sheet.
 
@@ -59,6 +73,7 @@ def make_design(
     sheet : columns of length samples, `sample` among them
     formula : Wilkinson notation, such as "~ cell + disease" or "~ age * sex"
     block : a column whose levels are pairs, twins, families or donors
+    drop_missing : leave out samples without a value in a column that is used
 
     Raises
     ------
@@ -71,14 +86,18 @@ def make_design(
     formula = formula.strip()
     right = formula.lstrip("~").strip()
     used = _formula_columns(right, columns)
-    for name in used:
-        _check_column(name, columns)
     if block is not None and block not in columns:
         raise MelismaError(
             f"The block {block!r} is not a column of the sample sheet ({', '.join(columns)})."
         )
-    if block is not None:
-        _check_present(block, columns)
+    needed = used if block is None else [*used, block]
+    dropped: tuple[str, ...] = ()
+    if drop_missing:
+        columns, dropped = _without_missing(needed, columns)
+    for name in needed:
+        _check_present(name, columns)
+    for name in used:
+        _check_varies(name, columns)
     try:
         built: Any = formulaic.model_matrix(right or "1", _frame(used, columns), na_action="raise")
         names = tuple(str(c) for c in built.columns)
@@ -99,6 +118,7 @@ def make_design(
         block=None if block is None else tuple(level_name(v) for v in columns[block]),
         block_name=block,
         spec=built.model_spec,
+        dropped=dropped,
     )
 
 
@@ -146,21 +166,36 @@ def _formula_columns(right: str, columns: Mapping[str, Sequence[Any]]) -> list[s
     return sorted(needed | (words & set(columns)))
 
 
-def _check_present(name: str, columns: Mapping[str, Sequence[Any]]) -> None:
-    bad = [
-        str(s)
-        for s, v in zip(columns["sample"], columns[name], strict=True)
-        if v is None or v == "" or v != v
-    ]
-    if bad:
+def _is_missing(value: Any) -> bool:
+    return value is None or value == "" or value != value
+
+
+def _without_missing(
+    needed: Sequence[str], columns: Mapping[str, Sequence[Any]]
+) -> tuple[Mapping[str, Sequence[Any]], tuple[str, ...]]:
+    """The sheet without samples that lack a value in a needed column, and their names."""
+    rows = range(len(columns["sample"]))
+    keep = [i for i in rows if not any(_is_missing(columns[name][i]) for name in needed)]
+    if not keep:
         raise MelismaError(
-            f"The column {name!r} has no value for {', '.join(bad[:5])}: fill it in or leave "
-            f"{'this sample' if len(bad) == 1 else 'these samples'} out."
+            f"No sample has a value in each of {', '.join(needed)}: use fewer columns."
+        )
+    dropped = tuple(str(columns["sample"][i]) for i in rows if i not in set(keep))
+    return {name: [values[i] for i in keep] for name, values in columns.items()}, dropped
+
+
+def _check_present(name: str, columns: Mapping[str, Sequence[Any]]) -> None:
+    bad = [str(s) for s, v in zip(columns["sample"], columns[name], strict=True) if _is_missing(v)]
+    if bad:
+        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+        raise MelismaError(
+            f"The column {name!r} has no value for {', '.join(bad[:5])}{more}: fill it in, or "
+            f"leave {'this sample' if len(bad) == 1 else 'these samples'} out with --drop-missing "
+            "(drop_missing=True)."
         )
 
 
-def _check_column(name: str, columns: Mapping[str, Sequence[Any]]) -> None:
-    _check_present(name, columns)
+def _check_varies(name: str, columns: Mapping[str, Sequence[Any]]) -> None:
     values = columns[name]
     if len(set(values)) == 1:
         raise MelismaError(
@@ -170,12 +205,15 @@ def _check_column(name: str, columns: Mapping[str, Sequence[Any]]) -> None:
 
 
 def make_contrasts(design: Design, text: str) -> list[Contrast]:
-    """Read `cell[b] - cell[a]`, a coefficient or `pairwise(cell)` against a design.
+    """Read `cell[b] - cell[a]`, `pairwise(cell)`, a factor, a term or a coefficient.
+
+    A factor of more than two levels asks whether all are equal, and a term of several columns,
+    such as an interaction, whether all its coefficients are 0.
 
     Raises
     ------
     MelismaError
-        The factor, level or coefficient is not in the design.
+        The factor, level, term or coefficient is not in the design.
     """
     text = text.strip()
     pairs = re.fullmatch(r"pairwise\((.+)\)", text)
@@ -243,19 +281,33 @@ def _coefficient(design: Design, name: str) -> Contrast:
         levels = design.factors[name]
         if len(levels) == 2:
             return _difference(design, name, levels[1], levels[0])
-        raise MelismaError(
-            f"The factor {name!r} has {len(levels)} levels: ask for {name}[{levels[1]}] - "
-            f"{name}[{levels[0]}] or pairwise({name})."
-        )
-    if name not in design.columns:
-        if name in design.sheet:
-            raise MelismaError(f"The formula {design.formula!r} does not have {name!r}: add it.")
-        factor, levels = next(iter(design.factors.items()), ("cell", ("a", "b")))
-        have = ", ".join(name for name in design.columns if name != "Intercept")
-        raise MelismaError(
-            f"The contrast {name!r} is not understood: write two levels of a factor, such as "
-            f"{factor}[{levels[-1]}] - {factor}[{levels[0]}], or one of the coefficients {have}."
-        )
-    vector = np.zeros(len(design.columns))
-    vector[design.columns.index(name)] = 1.0
-    return Contrast(name, name, None, vector)
+        first, *others = (_marginal_row(design, name, level) for level in levels)
+        return Contrast(name, name, None, np.stack([row - first for row in others]), levels)
+    if name in design.columns:
+        return Contrast(name, name, None, _unit_rows(design, [design.columns.index(name)])[0])
+    term = _term_columns(design, name)
+    if term:
+        rows = _unit_rows(design, term)
+        return Contrast(name, name, None, rows if len(term) > 1 else rows[0])
+    if name in design.sheet:
+        raise MelismaError(f"The formula {design.formula!r} does not have {name!r}: add it.")
+    factor, levels = next(iter(design.factors.items()), ("cell", ("a", "b")))
+    have = ", ".join(name for name in design.columns if name != "Intercept")
+    raise MelismaError(
+        f"The contrast {name!r} is not understood: write two levels of a factor, such as "
+        f"{factor}[{levels[-1]}] - {factor}[{levels[0]}], a term of the formula, or one of the "
+        f"coefficients {have}."
+    )
+
+
+def _unit_rows(design: Design, columns: Sequence[int]) -> Floats:
+    return np.eye(len(design.columns))[list(columns)]
+
+
+def _term_columns(design: Design, name: str) -> list[int]:
+    """The columns of a term of the formula, such as `cell:age`, in whichever order it is named."""
+    wanted = sorted(part.replace(" ", "") for part in name.split(":"))
+    for term, columns in design.spec.term_indices.items():
+        if sorted(str(factor).replace(" ", "") for factor in term.factors) == wanted:
+            return list(columns)
+    return []

@@ -1,11 +1,11 @@
 """Sample sheet and formula to a model matrix, contrasts and blocks.
 
 A contrast is made ready for any test as a `Comparison`: an orthonormal basis of the reduced
-model, one exposure column whose coefficient is the contrast, and the units that may be
-exchanged. With theta the parameters of [block indicators, model matrix] and L the contrast,
-every theta is L g / (L'L) + B d with B the complement of L, so the exposure column is
-[A, X] L / (L'L), the reduced model spans [A, X] B, and the contrast cannot be estimated exactly
-when the exposure lies in that span. Columns are scaled to unit length first, so that a covariate's
+model, a column of exposure for each of the contrast's k rows, whose coefficients are the contrast,
+and the units that may be exchanged. With theta the parameters of [block indicators, model matrix]
+and L the contrast (columns, k), every theta is L (L'L)^-1 g + B d with B the complement of L, so
+the exposure is [A, X] L (L'L)^-1, the reduced model spans [A, X] B, and the contrast cannot be
+estimated exactly when the exposure lies in that span. Columns are scaled to unit length first, so that a covariate's
 unit and offset do not matter.
 """
 
@@ -45,13 +45,15 @@ class Comparison:
     """A contrast ready for tests, over units (samples, or blocks of samples pooled).
 
     reduced : (units, r) orthonormal basis of the model without the exposure
-    exposure : (units,) column whose coefficient is the contrast, orthogonal to the reduced model
+    exposure : (units,) column whose coefficient is the contrast, orthogonal to the reduced model;
+        the first of k where the contrast asks about several coefficients at once
     side : (units,) +1 and -1 for units of the contrast's higher and lower level that it compares,
         else 0; None for a coefficient
     exchange : (units,) exchangeability block of each unit; units that the contrast does not
         compare are exchanged only among themselves
     names : (units,) samples or blocks
     pool : (samples,) unit of each sample
+    others : (units, k - 1) the other columns of exposure
     """
 
     contrast: Contrast
@@ -63,6 +65,18 @@ class Comparison:
     pool: npt.NDArray[np.int64]
     unit: Unit
     notes: tuple[str, ...]
+    others: Floats | None = None
+
+    @property
+    def exposures(self) -> Floats:
+        """All columns of exposure, (units, k)."""
+        first = self.exposure[:, None]
+        return first if self.others is None else np.hstack([first, self.others])
+
+    @property
+    def k(self) -> int:
+        """How many coefficients are asked about: 1 is a t test, more are an F test."""
+        return 1 if self.others is None else 1 + self.others.shape[1]
 
     @property
     def n_units(self) -> int:
@@ -72,7 +86,7 @@ class Comparison:
     @property
     def df_residual(self) -> int:
         """Residual degrees of freedom of a site that every unit covers."""
-        return self.n_units - self.reduced.shape[1] - 1
+        return self.n_units - self.reduced.shape[1] - self.k
 
 
 def compare(design: Design, contrast: Contrast) -> Comparison:
@@ -88,23 +102,22 @@ def compare(design: Design, contrast: Contrast) -> Comparison:
         are named).
     """
     n = len(design.samples)
+    left_out = _left_out(design)
     if design.block is None:
         pool = np.arange(n)
-        return _comparison(design, contrast, design.matrix, None, pool, "samples", ())
+        return _comparison(design, contrast, design.matrix, None, pool, "samples", left_out)
     labels = list(dict.fromkeys(design.block))
     block = np.array([labels.index(b) for b in design.block])
     along = _exposure_values(design, contrast)
-    varying = [k for k in range(len(labels)) if np.ptp(along[block == k]) > 0]
+    varying = [k for k in range(len(labels)) if np.ptp(along[block == k], axis=0).max() > 0]
     if varying:
         without = len(labels) - len(varying)
-        notes = (
-            (
+        notes = left_out
+        if without:
+            notes += (
                 f"{without} of {len(labels)} blocks of {design.block_name} hold one level only "
                 f"and say nothing about {contrast.name}.",
             )
-            if without
-            else ()
-        )
         return _comparison(
             design, contrast, design.matrix, block, np.arange(n), "samples within blocks", notes
         )
@@ -114,17 +127,25 @@ def compare(design: Design, contrast: Contrast) -> Comparison:
         f"{contrast.column} is constant within {design.block_name}: the {len(labels)} blocks, "
         f"not the {n} samples, are the units, each with its members' mean level."
     )
-    notes = (note,) if sizes.max() > 1 else ()
+    notes = (*left_out, note) if sizes.max() > 1 else left_out
     return _comparison(design, contrast, pooled, None, block, "blocks", notes)
 
 
+def _left_out(design: Design) -> tuple[str, ...]:
+    if not design.dropped:
+        return ()
+    names = ", ".join(design.dropped[:5]) + ("…" if len(design.dropped) > 5 else "")
+    return (f"{len(design.dropped)} samples without a value are left out: {names}.",)
+
+
 def _exposure_values(design: Design, contrast: Contrast) -> Floats:
-    """What a block must vary in to say something about the contrast."""
-    if contrast.levels is None:
-        return np.round(design.matrix @ contrast.vector, 9)
+    """What a block must vary in to say something about the contrast, (samples, values)."""
+    levels = contrast.levels or contrast.among
+    if not levels:
+        return np.round(design.matrix @ contrast.vectors.T, 9)
     return np.array(
         [
-            contrast.levels.index(w) if w in contrast.levels else -1
+            [levels.index(w) if w in levels else -1]
             for w in map(level_name, design.sheet[contrast.column])
         ],
         dtype=np.float64,
@@ -146,26 +167,29 @@ def _comparison(
     norms = np.linalg.norm(model, axis=0)
     norms[norms == 0] = 1.0
     model = model / norms
-    vector = np.concatenate([np.zeros(indicators.shape[1]), contrast.vector]) / norms
-    exposure = model @ vector / (vector @ vector)
-    complement = np.linalg.svd(vector[None, :])[2][1:].T
+    rows = contrast.vectors
+    vectors = np.hstack([np.zeros((len(rows), indicators.shape[1])), rows]) / norms
+    k = len(vectors)
+    exposure = model @ np.linalg.pinv(vectors)
+    complement = np.linalg.svd(vectors)[2][k:].T
     reduced = _basis(model @ complement)
     left = exposure - reduced @ (reduced.T @ exposure)
-    if np.linalg.norm(left) < _TOLERANCE * max(np.linalg.norm(exposure), 1e-300):
-        raise MelismaError(_confounded(design, contrast, model, vector, unit))
+    lengths = np.maximum(np.linalg.norm(exposure, axis=0), 1e-300)
+    if np.linalg.matrix_rank(left / lengths, tol=_TOLERANCE) < k:
+        raise MelismaError(_confounded(design, contrast, model, vectors, unit))
     # Units that the reduced model explains have no exposure; rounding would give them some, and
     # sites where only they are covered would be tested on it.
-    left[np.abs(left) < _TOLERANCE * np.abs(left).max()] = 0.0
+    left[np.abs(left) < _TOLERANCE * np.abs(left).max(axis=0)] = 0.0
     constant = np.ones(n)
     if np.linalg.norm(constant - reduced @ (reduced.T @ constant)) > 1e-6 * np.sqrt(n):
         raise MelismaError(
             f"{contrast.name} is a level, not a difference: compare it with another level, such as "
             "cell[b] - cell[a]."
         )
-    if n - reduced.shape[1] - 1 < 1:
+    if n - reduced.shape[1] - k < 1:
         raise NoReplicates(
             f"{contrast.name} has no replicates: {n} {unit.split()[0]} and "
-            f"{reduced.shape[1] + 1} coefficients leave no degree of freedom for the variation "
+            f"{reduced.shape[1] + k} coefficients leave no degree of freedom for the variation "
             "between samples. Add samples."
         )
     side = _sides(design, contrast, np.zeros(n, dtype=np.int64) if block is None else block, pool)
@@ -176,13 +200,14 @@ def _comparison(
     return Comparison(
         contrast=contrast,
         reduced=reduced,
-        exposure=left,
+        exposure=np.ascontiguousarray(left[:, 0]),
         side=side,
         exchange=exchange,
         names=names,
         pool=pool.astype(np.int64),
         unit=unit,
         notes=notes,
+        others=np.ascontiguousarray(left[:, 1:]) if k > 1 else None,
     )
 
 
@@ -211,20 +236,20 @@ def _basis(matrix: Floats) -> Floats:
 
 
 def _confounded(
-    design: Design, contrast: Contrast, model: Floats, vector: Floats, unit: Unit
+    design: Design, contrast: Contrast, model: Floats, vectors: Floats, unit: Unit
 ) -> str:
     """Name the columns that the contrast cannot be told from."""
     _, values, right = np.linalg.svd(model)
     rank = int((values > _TOLERANCE * values[0]).sum())
     null = right[rank:]
-    # The one null direction along which the contrast moves.
-    direction = null.T @ (null @ vector)
+    # The null directions along which the contrast moves.
+    direction = np.abs(null.T @ (null @ vectors.T)).max(axis=1)
     n_blocks = model.shape[1] - len(design.columns)
     names = [f"{design.block_name} (block)"] * n_blocks + list(design.columns)
     involved = [
         name
         for name, weight in zip(names, direction, strict=True)
-        if abs(weight) > 1e-6 and name != "Intercept"
+        if weight > 1e-6 and name != "Intercept"
     ]
     columns = ", ".join(dict.fromkeys(involved))
     return (

@@ -16,7 +16,8 @@ Contrast = Annotated[
     typer.Option(
         "--contrast",
         "-c",
-        help='"cell[b] - cell[a]", a factor of two levels, or a coefficient such as "age".',
+        help='"cell[b] - cell[a]", a factor, a coefficient such as "age", or a term such as '
+        '"cell:age".',
     ),
 ]
 Block = Annotated[
@@ -24,6 +25,12 @@ Block = Annotated[
     typer.Option(
         help="A column of pairs, twins, families or donors; or `identity`: the people that the "
         "calls themselves tell apart."
+    ),
+]
+DropMissing = Annotated[
+    bool,
+    typer.Option(
+        "--drop-missing", help="Leave out samples without a value in a column that is used."
     ),
 ]
 MarkOption = Annotated[

@@ -1,10 +1,24 @@
 """`melisma sites`: which sites' marks follow a contrast."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from melisma.cli._options import Block, Contrast, Formula, Level, MarkOption, Output, Store
+from melisma.cli._options import (
+    Block,
+    Contrast,
+    DropMissing,
+    Formula,
+    Level,
+    MarkOption,
+    Output,
+    Store,
+)
+
+if TYPE_CHECKING:
+    from melisma import design
+    from melisma.differential import SiteTests
 
 
 def sites(
@@ -12,6 +26,7 @@ def sites(
     formula: Formula,
     contrast: Contrast,
     block: Block = None,
+    drop_missing: DropMissing = False,
     mark: MarkOption = None,
     q: Level = 0.05,
     out: Output = None,
@@ -23,27 +38,53 @@ def sites(
       melisma sites melisma-demo/study.zarr -f "~ cell + disease" \\
         -c "cell[activated_naive] - cell[resting_naive]" --block identity -o sites.tsv
     """
-    from melisma.cli._tables import check_output, write_table
-    from melisma.cli._terminal import show_table, terminal
+    from melisma.cli._tables import check_output
+    from melisma.cli._terminal import terminal
+    from melisma.design import make_contrasts
     from melisma.differential import site_tests
     from melisma.study import open_with_design
 
     check_output(out)
     with terminal():
-        methylome, design = open_with_design(store, formula, block)
-        result = site_tests(methylome, design, contrast, mark=mark)
+        methylome, design = open_with_design(store, formula, block, drop_missing=drop_missing)
+        contrasts = make_contrasts(design, contrast)
+        results = [site_tests(methylome, design, one, mark=mark) for one in contrasts]
+    for result in results:
+        _show(result, q, _own_file(out, result.comparison.contrast, len(results)))
+
+
+def _own_file(out: Path | None, contrast: "design.Contrast", of: int) -> Path | None:
+    """Where a contrast's table goes: `sites.tsv`, or of several `sites.b_vs_a.tsv`."""
+    if out is None or of == 1 or contrast.levels is None:
+        return out
+    return out.with_name(f"{out.stem}.{contrast.levels[0]}_vs_{contrast.levels[1]}{out.suffix}")
+
+
+def _show(result: "SiteTests", q: float, out: Path | None) -> None:
+    """Print what was found along one contrast, and write its table."""
+    from melisma.cli._tables import write_table
+    from melisma.cli._terminal import show_table
+
     called = result.significant(q)
     comparison = result.comparison
+    several = comparison.k > 1
     show_table(
         f"{comparison.contrast.name}: {len(called):,} of {result.tested:,} tested sites at "
-        f"q < {q:g} (lambda {result.inflation:.2f}; {comparison.n_units} {comparison.unit})",
-        ("site (0-based)", "strand", "delta_beta", "95% interval", "p", "q", "samples"),
+        f"q < {q:g} (lambda {result.inflation:.2f}; {comparison.n_units} {comparison.unit}"
+        f"{f'; F on {comparison.k} coefficients' if several else ''})",
+        (
+            *("site (0-based)", "strand", "delta_beta"),
+            "between" if several else "95% interval",
+            *("p", "q", "samples"),
+        ),
         [
             (
                 f"{row['contig']}:{row['position']}",
                 {1: "+", -1: "-", 0: "."}[row["strand"]],
-                f"{row['delta_beta']:+.3f}",
-                f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}",
+                "–" if row["delta_beta"] is None else f"{row['delta_beta']:+.3f}",
+                row.get("between") or "–"
+                if several
+                else f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}",
                 f"{row['p']:.1e}",
                 f"{row['q']:.2g}",
                 row["n_used"],

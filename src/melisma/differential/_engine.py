@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+from scipy.special import chdtrc, fdtrc, ndtri
 
 from melisma.design import Comparison
-from melisma.differential import _effects, _kernels
+from melisma.differential import _effects, _factors, _kernels
 from melisma.differential._effects import Effects
 from melisma.differential._kernels import MIN_MINOR_READS, ROUNDING, Floats, SiteFit
 from melisma.differential._moderation import (
@@ -98,8 +99,24 @@ class Engine:
         limits = outlier_limits(self.full_prior, self.comparison.n_units)
         return moderate(effects.residual, effects.df, self.full_prior, limits)
 
+    def coefficients(self, methylated: Floats, coverage: Floats) -> Floats:
+        """The contrast's k coefficients on the 0-1 scale at every site, (sites, k)."""
+
+        def kernel(m: Floats, n: Floats) -> Any:
+            return (
+                _factors.coefficients(
+                    m, n, self.comparison.reduced, self.comparison.exposures,
+                    self.dispersion.knots, self.dispersion.rho,
+                ),
+            )  # fmt: skip
+
+        return _in_threads(kernel, methylated, coverage)[0]
+
     def effects(self, methylated: Floats, coverage: Floats) -> Effects:
-        """The contrast on the 0-1 scale at every site, with what its interval needs."""
+        """The contrast on the 0-1 scale at every site, with what its interval needs.
+
+        Of a contrast of several coefficients, the first.
+        """
         comparison = self.comparison
         side = comparison.side
         sides = np.zeros(comparison.n_units, np.int8) if side is None else side
@@ -115,7 +132,19 @@ class Engine:
     def relabelled(
         self, methylated: Floats, coverage: Floats, exposures: Floats, keep: npt.NDArray[np.bool_]
     ) -> tuple[Floats, Floats]:
-        """z and a, (relabellings, sites), of `_kernels.relabelled_scores`."""
+        """z and a, (relabellings, sites), of `_kernels.relabelled_scores`.
+
+        Where the contrast asks about several coefficients, exposures are (relabellings, units, k)
+        and z is the normal score of 1 - p, large where levels differ.
+        """
+        if exposures.ndim == 3:
+            return self._relabelled_ratios(methylated, coverage, exposures, keep)
+        if self.comparison.k > 1:
+            raise MelismaError(
+                f"{self.comparison.contrast.name} compares {self.comparison.k + 1} levels at once, "
+                "which relabelled data do not exist for: ask for pairwise"
+                f"({self.comparison.contrast.name}) or for one difference."
+            )
 
         def kernel(m: Floats, n: Floats, k: npt.NDArray[np.bool_]) -> Any:
             return _kernels.relabelled_scores(
@@ -127,14 +156,46 @@ class Engine:
         z, a = _in_threads(kernel, methylated, coverage, keep, axis=(1, 1))
         return z, a
 
+    def _relabelled_ratios(
+        self, methylated: Floats, coverage: Floats, exposures: Floats, keep: npt.NDArray[np.bool_]
+    ) -> tuple[Floats, Floats]:
+        moved = np.ascontiguousarray(np.swapaxes(exposures, 1, 2))
+        moved /= np.linalg.norm(moved, axis=2, keepdims=True)
+
+        def kernel(m: Floats, n: Floats, k: npt.NDArray[np.bool_]) -> Any:
+            return _factors.relabelled_ratios(
+                m, n, self.comparison.reduced, self.group, self.n_groups, moved,
+                self.dispersion.knots, self.dispersion.rho, self.prior.df, self.prior.scale,
+                self.limits, k,
+            )  # fmt: skip
+
+        ratio, df = _in_threads(kernel, methylated, coverage, keep, axis=(1, 1))
+        z = -ndtri(np.maximum(f_tail(ratio, self.comparison.k, df), 1e-300))
+        return z.astype(np.float32), np.isfinite(ratio).astype(np.float32)
+
     def residuals(
         self, methylated: Floats, coverage: Floats, keep: npt.NDArray[np.bool_]
     ) -> Floats:
         """Whitened full-model residuals, (sites, units), rows of unit length or zero."""
+        if self.comparison.k > 1:
+            return _factors.residual_rows_of_several(
+                methylated, coverage, self.comparison.reduced, self.group, self.n_groups,
+                _directions(self.comparison), self.dispersion.knots, self.dispersion.rho, keep,
+            )  # fmt: skip
         return _kernels.residual_rows(
             methylated, coverage, self.comparison.reduced, self.group, self.n_groups,
             self.comparison.exposure, self.dispersion.knots, self.dispersion.rho, keep,
         )  # fmt: skip
+
+
+def f_tail(ratio: Floats, k: int, df: Floats) -> Floats:
+    """p of F on (k, df); df may be infinite.
+
+    >>> f_tail(np.array([3.0, 3.0]), 2, np.array([10.0, np.inf])).round(4).tolist()
+    [0.0954, 0.0498]
+    """
+    finite = fdtrc(k, np.where(np.isinf(df), 1.0, df), ratio)
+    return np.where(np.isinf(df), chdtrc(k, k * ratio), finite)
 
 
 UNTESTABLE = (
@@ -189,12 +250,13 @@ def build_engine(methylome: xr.Dataset, comparison: Comparison) -> Engine:
         limits=outlier_limits(prior, comparison.n_units),
         learned_from=int(keep.sum()),
     )
-    effects = engine.effects(methylated[keep], coverage[keep])
-    own = effects.df >= 1
-    about_full = estimate_prior(
-        effects.residual[own] / effects.df[own], effects.df[own].astype(float)
-    )
-    engine = replace(engine, full_prior=about_full)
+    if comparison.k == 1:
+        effects = engine.effects(methylated[keep], coverage[keep])
+        own = effects.df >= 1
+        about_full = estimate_prior(
+            effects.residual[own] / effects.df[own], effects.df[own].astype(float)
+        )
+        engine = replace(engine, full_prior=about_full)
     step = max(1, len(coverage) // _CHECKED_SITES)
     notes = check_assumptions(engine, methylated[::step], coverage[::step], keep[::step])
     return replace(engine, notes=notes)
@@ -222,9 +284,9 @@ def check_assumptions(
             )
     depth = np.log(np.maximum(coverage.mean(axis=0), 1e-9))
     depth = depth - comparison.reduced @ (comparison.reduced.T @ depth)
-    exposure = comparison.exposure
-    product = np.linalg.norm(depth) * np.linalg.norm(exposure)
-    share = (depth @ exposure / product) ** 2 if product > 1e-9 else 0.0
+    along = np.linalg.qr(comparison.exposures)[0]
+    length = np.linalg.norm(depth)
+    share = float(np.sum((depth @ along / length) ** 2)) if length > 1e-9 else 0.0
     if share > MAX_COVERAGE_R2:
         notes.append(
             f"{comparison.contrast.name} goes with coverage (R2 = {share:.2f}): a difference may "
@@ -275,9 +337,20 @@ def _groups(reduced: Floats) -> tuple[npt.NDArray[np.int64], int]:
     return np.zeros(len(reduced), dtype=np.int64), 0
 
 
+def _directions(comparison: Comparison) -> Floats:
+    """The columns of exposure as rows of unit length, (k, units)."""
+    columns = comparison.exposures
+    return np.ascontiguousarray((columns / np.linalg.norm(columns, axis=0)).T)
+
+
 def _fit(engine: Engine, methylated: Floats, coverage: Floats, dispersion: Dispersion) -> SiteFit:
 
     def kernel(m: Floats, n: Floats) -> Any:
+        if engine.comparison.k > 1:
+            return _factors.fit_several(
+                m, n, engine.comparison.reduced, engine.group, engine.n_groups,
+                _directions(engine.comparison), dispersion.knots, dispersion.rho,
+            )  # fmt: skip
         return _kernels.fit_sites(
             m, n, engine.comparison.reduced, engine.group, engine.n_groups,
             engine.comparison.exposure, dispersion.knots, dispersion.rho,

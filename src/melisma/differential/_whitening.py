@@ -136,7 +136,7 @@ def clear(row, basis, rank):
 
 
 @njit(cache=True, nogil=True)
-def _solve(hessian, step, smallest):
+def solve(hessian, step, smallest):
     """Solve hessian x = step by Cholesky in place, hessian packed by rows of its lower half.
 
     A pivot below `smallest` has no step: nothing depends on it.
@@ -199,7 +199,7 @@ def _logistic_means(columns, s):
                 hessian[ab] += weight * s.products[j, ab]
             for a in range(width):
                 step[a] += gradient * columns[j, a]
-        _solve(hessian, step, _ALIASED * top)
+        solve(hessian, step, _ALIASED * top)
         longest = 0.0
         # How far units go whose level lets them come back.
         bound = 0.0

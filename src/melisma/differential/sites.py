@@ -4,14 +4,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import xarray as xr
 from scipy.special import chdtri, stdtr, stdtrit
 
 from melisma import progress
-from melisma.design import Comparison, Design, compare, make_contrasts
+from melisma.design import Comparison, Contrast, Design, compare, make_contrasts
 from melisma.differential._effects import Effects
-from melisma.differential._engine import UNTESTABLE, Engine, build_engine, can_test, untestable
+from melisma.differential._engine import (
+    UNTESTABLE,
+    Engine,
+    build_engine,
+    can_test,
+    f_tail,
+    untestable,
+)
 from melisma.differential._kernels import Floats
 from melisma.errors import MelismaError
 from melisma.methylome import CONTEXTS, Block, blocks, single_mark
@@ -27,7 +35,10 @@ class SiteTests:
 
     `table` has a row a site: contig, position, strand, mark, context, delta_beta, ci_low,
     ci_high, statistic (t), df, p, q, n_used. Sites that cannot be tested have null statistic, p
-    and q. `inflation` is the genomic-control lambda, the median chi-square over its expectation;
+    and q. Where the contrast asks about several coefficients at once the statistic is F on
+    (comparison.k, df); for a factor delta_beta is then the largest difference between two of its
+    levels, which the column `between` names, without an interval, and null for other terms.
+    `inflation` is the genomic-control lambda, the median chi-square over its expectation;
     `reasons` counts why sites could not be tested; `notes` says what a reader of the result must
     know.
     """
@@ -47,7 +58,7 @@ class SiteTests:
 
 
 def site_tests(
-    methylome: xr.Dataset, design: Design, contrast: str, *, mark: str | None = None
+    methylome: xr.Dataset, design: Design, contrast: str | Contrast, *, mark: str | None = None
 ) -> SiteTests:
     """Which sites' marks differ along a contrast, the variation between samples allowed for.
 
@@ -61,7 +72,8 @@ def site_tests(
     ----------
     methylome : Dataset with `methylated` and `coverage`, (sites, samples), counts
     design : the model, over the same samples in the same order
-    contrast : `cell[b] - cell[a]` or a coefficient's name
+    contrast : `cell[b] - cell[a]`, a coefficient's name, a factor (are all its levels equal?), a
+        term such as `cell:age` (are all its coefficients 0?), or one of `make_contrasts`
     mark : which mark, where the methylome has several
 
     Returns
@@ -76,8 +88,8 @@ def site_tests(
         The contrast cannot be estimated, there are no replicates, no site can be tested, or
         design and methylome have different samples.
     """
-    comparison = one_comparison(design, contrast)
-    check_samples(methylome, design)
+    comparison = one_comparison(design, contrast, several=True)
+    methylome = of_design(methylome, design)
     methylome = single_mark(methylome, mark)
     engine = build_engine(methylome, comparison)
     parts: list[dict[str, Any]] = []
@@ -89,13 +101,33 @@ def site_tests(
     return _results(methylome, engine, columns)
 
 
-def one_comparison(design: Design, contrast: str) -> Comparison:
-    """The single comparison that a contrast's text means."""
-    contrasts = make_contrasts(design, contrast)
-    if len(contrasts) > 1:
-        names = "; ".join(c.name for c in contrasts)
-        raise MelismaError(f"{contrast} is {len(contrasts)} contrasts: ask for one of {names}.")
-    return compare(design, contrasts[0])
+def one_comparison(
+    design: Design, contrast: str | Contrast, *, several: bool = False
+) -> Comparison:
+    """The single comparison that a contrast's text means; of several coefficients if allowed."""
+    if isinstance(contrast, str):
+        contrasts = make_contrasts(design, contrast)
+        if len(contrasts) > 1:
+            names = "; ".join(c.name for c in contrasts)
+            raise MelismaError(f"{contrast} is {len(contrasts)} contrasts: ask for one of {names}.")
+        contrast = contrasts[0]
+    if len(contrast.vectors) > 1 and not several:
+        pairs = f" pairwise({contrast.column}) or" if contrast.among else ""
+        raise MelismaError(
+            f"{contrast.name} is {len(contrast.vectors)} coefficients at once, which only the site "
+            f"tests can judge: ask for{pairs} one coefficient."
+        )
+    return compare(design, contrast)
+
+
+def of_design(methylome: xr.Dataset, design: Design) -> xr.Dataset:
+    """The methylome without the samples that the design left out for missing values."""
+    if design.dropped:
+        names = methylome["sample"].values
+        left_out = set(design.dropped)
+        methylome = methylome.isel(sample=[k for k, n in enumerate(names) if n not in left_out])
+    check_samples(methylome, design)
+    return methylome
 
 
 def check_samples(methylome: xr.Dataset, design: Design) -> None:
@@ -114,24 +146,60 @@ def _test_block(engine: Engine, block: Block) -> dict[str, Any]:
     tested = can_test(fit)
     variance, df = engine.variance(fit)
     with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.where(tested, fit.score / np.sqrt(fit.information * variance), np.nan)
-    effects = engine.effects(methylated, coverage)
-    ci_low, ci_high = mover_interval(effects, *engine.effect_variance(effects))
+        statistic = np.where(tested, fit.score / np.sqrt(fit.information * variance), np.nan)
     unknown = np.where(tested, 0.0, np.nan)
+    between = {}
+    k = engine.comparison.k
+    if k > 1:
+        statistic = statistic**2 / k
+        p = f_tail(statistic, k, df)
+        delta, between["between"] = largest_difference(engine, methylated, coverage)
+        ci_low = ci_high = np.full(len(p), np.nan)
+    else:
+        p = two_sided(statistic, df)
+        effects = engine.effects(methylated, coverage)
+        delta = effects.delta
+        ci_low, ci_high = mover_interval(effects, *engine.effect_variance(effects))
     return {
         "contig": block.contig,
         "position": block.position,
         "strand": block.strand,
         "context": block.context,
-        "delta_beta": effects.delta,
+        "delta_beta": delta,
         "ci_low": ci_low + unknown,
         "ci_high": ci_high + unknown,
-        "statistic": t,
+        "statistic": statistic,
         "df": df + unknown,
-        "p": two_sided(t, df),
+        "p": p,
         "n_used": fit.used,
         "untestable": np.array([untestable(fit)]),
+        **between,
     }
+
+
+def largest_difference(
+    engine: Engine, methylated: Floats, coverage: Floats
+) -> tuple[Floats, npt.NDArray[np.int16]]:
+    """The largest difference between two of a factor's levels, and which two.
+
+    Returns
+    -------
+    delta : (sites,) the later level less the earlier, on the 0-1 scale; NaN where a level is not
+        seen or the contrast is not a factor's
+    between : (sites, 2) the later and the earlier level's place among the contrast's levels
+    """
+    sites = len(coverage)
+    if not engine.comparison.contrast.among:
+        return np.full(sites, np.nan), np.zeros((sites, 2), np.int16)
+    above_first = engine.coefficients(methylated, coverage)
+    levels = np.hstack([np.zeros((sites, 1)), above_first])
+    known = ~np.isnan(above_first[:, 0])
+    levels[~known] = 0.0
+    ends = np.stack([levels.argmax(axis=1), levels.argmin(axis=1)], axis=1)
+    late, early = ends.max(axis=1), ends.min(axis=1)
+    rows = np.arange(sites)
+    delta = np.where(known, levels[rows, late] - levels[rows, early], np.nan)
+    return delta, np.stack([late, early], axis=1).astype(np.int16)
 
 
 def two_sided(t: Floats, df: Floats) -> Floats:
@@ -214,6 +282,7 @@ def _results(methylome: xr.Dataset, engine: Engine, columns: dict[str, Any]) -> 
             **{n: columns[n] for n in ("delta_beta", "ci_low", "ci_high", "statistic", "df", "p")},
             "q": benjamini_hochberg(columns["p"]),
             "n_used": columns["n_used"],
+            **_between(engine, columns),
         }
     ).with_columns(pl.col(pl.Float64).fill_nan(None))
     tested = int(np.isfinite(columns["p"]).sum())
@@ -228,18 +297,32 @@ def _results(methylome: xr.Dataset, engine: Engine, columns: dict[str, Any]) -> 
         notes=(
             *engine.comparison.notes,
             *engine.notes,
-            *_shift(columns["p"], columns["delta_beta"]),
+            *_shift(columns["p"], columns["delta_beta"], engine.comparison.k),
         ),
     )
 
 
-def _shift(p: Floats, delta: Floats) -> tuple[str, ...]:
+def _between(engine: Engine, columns: dict[str, Any]) -> dict[str, pl.Series]:
+    """A column that names the two levels of the largest difference, `b - a`, for a factor."""
+    levels = engine.comparison.contrast.among
+    if not levels:
+        return {}
+    names = pl.Series(levels, dtype=pl.String)
+    late, early = (names.gather(columns["between"][:, k].astype(np.int64)) for k in (0, 1))
+    known = pl.Series(np.isfinite(columns["delta_beta"]))
+    both = pl.DataFrame({"late": late, "early": early, "known": known})
+    text = pl.when("known").then(pl.format("{} - {}", "late", "early"))
+    return {"between": both.select(text.alias("between"))["between"]}
+
+
+def _shift(p: Floats, delta: Floats, k: int) -> tuple[str, ...]:
     """A sentence where more than a fifth of the genome moves (Storey's share of p above 1/2)."""
     tested = np.isfinite(p)
     moving = 1.0 - 2.0 * float((p[tested] > 0.5).mean()) if tested.any() else 0.0
     if moving < _GLOBAL_SHIFT or tested.sum() < 1000:
         return ()
+    median = "" if k > 1 else f" (median difference {np.median(delta[tested]):+.3f})"
     return (
-        f"About {moving:.0%} of the tested sites move (median difference "
-        f"{np.median(delta[tested]):+.3f}): a global shift, which single regions do not explain.",
+        f"About {moving:.0%} of the tested sites move{median}: a global shift, which single "
+        "regions do not explain.",
     )

@@ -24,6 +24,7 @@ from melisma.design import (
     make_design,
     read_sheet,
 )
+from melisma.differential.sites import of_design
 from melisma.errors import MelismaError
 from melisma.methylome import atomic_file, open_methylome, parse_mark, sample_sheet
 from melisma.quality import check_quality
@@ -342,9 +343,11 @@ def _report(folder: RunFolder) -> dict[str, Any]:
 
 
 def open_with_design(
-    store: Path | str, formula: str, block: str | None
+    store: Path | str, formula: str, block: str | None, *, drop_missing: bool = False
 ) -> tuple[xr.Dataset, Design]:
     """Open a store and build a design over it; `block` may be "identity".
+
+    With `drop_missing` both are without the samples that lack a value in a column that is used.
 
     Raises
     ------
@@ -354,7 +357,8 @@ def open_with_design(
     methylome = open_methylome(store)
     sheet: Mapping[str, Sequence[Any]] = sample_sheet(methylome)
     if block == IDENTITY and IDENTITY not in sheet:
-        make_design(sheet, formula)
+        make_design(sheet, formula, drop_missing=drop_missing)
         progress.note("Telling people apart from the calls.")
         sheet = with_identity(sheet, check_quality(methylome).summary()["identity"])
-    return methylome, make_design(sheet, formula, block=block)
+    design = make_design(sheet, formula, block=block, drop_missing=drop_missing)
+    return of_design(methylome, design), design
