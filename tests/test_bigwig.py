@@ -3,6 +3,7 @@
 import numpy as np
 import pybigtools
 import pytest
+from calls_files import noted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -147,4 +148,43 @@ def test_a_damaged_or_lonely_track_is_refused(tmp_path):
         ingest(sheet(tmp_path, a=a), tmp_path / "s.zarr", format="bigwig-counts")
     a.write_bytes(a.read_bytes()[:70])
     with pytest.raises(MelismaError, match="cannot be read as bigWig"):
+        ingest(sheet(tmp_path, a=a), tmp_path / "s.zarr")
+
+
+@pytest.mark.parametrize(
+    ("level", "depth", "sentence"),
+    [
+        (0.5, 3, r"level at chr1:5 is 0.5, which is that of no count among the 3 reads of"),
+        (0.5, 1.5, r"coverage at chr1:5 is 1.5, no whole number"),
+    ],
+)
+def test_a_coverage_that_is_not_the_levels_is_refused(tmp_path, level, depth, sentence):
+    track(tmp_path / "a.level.bw", [("chr1", 5, 6, level)])
+    track(tmp_path / "a.coverage.bw", [("chr1", 5, 6, depth)])
+    with pytest.raises(MelismaError, match=sentence):
+        ingest(sheet(tmp_path, a=tmp_path / "a.level.bw"), tmp_path / "s.zarr")
+    assert not list(tmp_path.glob("s.zarr*"))
+
+
+def test_tracks_of_another_build_are_told_by_their_lengths(tmp_path):
+    (tmp_path / "g.fa").write_text(GENOME)
+    a = track(tmp_path / "a.bw", [("chr1", 1, 2, 0.5)], {"chr1": 12})
+    with pytest.raises(MelismaError, match="made on a chr1 of 12 bases, and genome g has 10"):
+        ingest(sheet(tmp_path, a=a), tmp_path / "s.zarr", genome=tmp_path / "g.fa")
+    assert not list(tmp_path.glob("s.zarr*"))
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_sites_that_are_all_on_g_are_said(tmp_path, shift):
+    (tmp_path / "g.fa").write_text(">chr1\n" + "ACGT" * 30 + "\n")
+    rows = [row("chr1", 4 * k + 1 + shift, 0.5) for k in range(30)]
+    a = track(tmp_path / "a.bw", rows, {"chr1": 120})
+    with noted() as notes:
+        ingest(sheet(tmp_path, a=a), tmp_path / "s.zarr", genome=tmp_path / "g.fa")
+    assert any("all 30 sites are on a G of genome g" in note for note in notes) == bool(shift)
+
+
+def test_a_track_of_nan_holds_no_level(tmp_path):
+    a = track(tmp_path / "a.bw", [("chr1", 5, 6, np.nan)])
+    with pytest.raises(MelismaError, match="a.bw: it holds no level: every value is NaN"):
         ingest(sheet(tmp_path, a=a), tmp_path / "s.zarr")

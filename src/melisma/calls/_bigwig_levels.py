@@ -16,6 +16,8 @@ from melisma.methylome import CONTEXTS, UNKNOWN_CONTEXT, Writer, natural_order
 
 _FLANK = 2
 _MOST_OFF = 0.05
+# Of fewer sites than this, all may be on one strand by chance.
+_FEW_SITES = 20
 _CG = CONTEXTS.index("CG")
 
 
@@ -41,7 +43,7 @@ def write_bigwig_levels(
     contigs = _contigs(tracks, genome)
     merged = tracks[0].width == 2
     strands = "merged" if merged else "separate" if genome is not None else "unknown"
-    seen = off = sites = 0
+    seen = off = sites = minus = known = 0
     with Writer(
         out,
         samples=sheet,
@@ -70,18 +72,32 @@ def write_bigwig_levels(
                     }
                 )
                 sites += len(position)
+                minus += int((strand < 0).sum())
+                known += int(np.count_nonzero(~np.isnan(beta)))
             advance(1)
         if genome is not None and off > _MOST_OFF * seen:
             where = "the C of a CG" if merged else "a C or G"
             raise MelismaError(
-                f"{files[0]} and the others: {off / seen:.1%} of their sites are not on {where} of "
+                f"{_named(files)}: {off / seen:.1%} of their sites are not on {where} of "
                 f"genome {genome.name}: give the genome build that the tracks were made on."
             )
+        if not known:
+            raise MelismaError(f"{_named(files)}: it holds no level: every value is NaN.")
+    if sites >= _FEW_SITES and minus == sites:
+        progress.note(
+            f"{_named(files)}: all {sites:,} sites are on a G of genome {genome and genome.name}: "
+            "unless the tracks are of the - strand alone, their positions are one too high."
+        )
     if off:
         progress.note(
             f"{off:,} sites are not on a base that can carry the mark: they were left out."
         )
     return sites
+
+
+def _named(files: Sequence[Path]) -> str:
+    """The first track, and how many others there are."""
+    return str(files[0]) + (f" and {len(files) - 1} more" if len(files) > 1 else "")
 
 
 def _check_widths(tracks: Sequence[Track], genome: Genome | None) -> None:
@@ -109,6 +125,15 @@ def _contigs(tracks: Sequence[Track], genome: Genome | None) -> dict[str, str]:
     if genome is None:
         return {name: name for name in natural_order(found)}
     named = {contig_in(genome, name): name for name in found}
+    for track in tracks:
+        for name, length in track.contigs.items():
+            contig = contig_in(genome, name)
+            if length != genome.lengths[contig]:
+                raise MelismaError(
+                    f"{track.path} was made on a {name} of {length:,} bases, and genome "
+                    f"{genome.name} has {genome.lengths[contig]:,}: give the genome build of the "
+                    "tracks."
+                )
     return {contig: named[contig] for contig in genome.contigs if contig in named}
 
 

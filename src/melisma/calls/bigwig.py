@@ -34,6 +34,8 @@ BIGWIG_COUNTS = BIGWIG._replace(
 _LEVEL, _COVERAGE = ".level.bw", ".coverage.bw"
 _MAGIC = (b"\x26\xfc\x8f\x88", b"\x88\x8f\xfc\x26")
 _RECORDS = 1 << 16
+# How far a level may be from that of whole reads, as in the text formats.
+_TOLERANCE = 0.01
 _WINDOW = 1 << 20
 
 
@@ -195,6 +197,7 @@ def read_bigwig_counts(
             bound = (first // _WINDOW + 1) * _WINDOW
             start, levels = track.until(bound)
             count = _coverage(depth, lengths.get(contig, 0), contig, start)
+            _check_counts(level, coverage, contig, start, levels, count)
             yield ContigCalls(
                 contig=contig,
                 position=start.astype(np.int32),
@@ -215,8 +218,35 @@ def _coverage(
     if inside.any():
         first, last = int(start[inside][0]), int(start[inside][-1]) + 1
         values = np.asarray(depth.values(contig, first, last, fillna=None), dtype=np.float64)
-        count[inside] = np.rint(np.nan_to_num(values[start[inside] - first]))
+        count[inside] = np.nan_to_num(values[start[inside] - first])
     return count
+
+
+def _check_counts(
+    level: Path,
+    coverage: Path,
+    contig: str,
+    start: npt.NDArray[np.int64],
+    levels: npt.NDArray[np.float32],
+    count: npt.NDArray[np.float64],
+) -> None:
+    """Raise at the first coverage that counts no reads, or level that is of no count of them."""
+    broken = count != np.rint(count)
+    if broken.any():
+        k = int(np.argmax(broken))
+        raise MelismaError(
+            f"{coverage}: the coverage at {contig}:{start[k]} is {count[k]:.6g}, no whole number: "
+            "give the track of reads, not of normalised coverage."
+        )
+    reads = levels.astype(np.float64) * count
+    wrong = np.abs(reads - np.rint(reads)) > _TOLERANCE * count + 1e-6
+    if wrong.any():
+        k = int(np.argmax(wrong))
+        raise MelismaError(
+            f"{level}: the level at {contig}:{start[k]} is {levels[k]:.4g}, which is that of no "
+            f"count among the {count[k]:.0f} reads of {coverage}: is it the coverage of another "
+            "sample, or of all reads?"
+        )
 
 
 def level_stretches(
