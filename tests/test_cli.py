@@ -5,10 +5,9 @@ import sys
 
 import pytest
 
-VERBS = (
-    "demo", "run", "ingest", "info", "formats", "qc", "sites", "regions", "export", "append",
-    "remove", "rename", "annotate-samples",
-)  # fmt: skip
+from melisma.cli import app
+
+VERBS = [verb.name for verb in app.registered_commands]
 HEAVY = ("numpy", "polars", "xarray", "numba", "zarr", "scipy", "pandas", "pysam", "plotly")
 
 
