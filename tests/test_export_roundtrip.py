@@ -8,6 +8,7 @@ import pytest
 from calls_files import SHARED, noted, sites
 
 from melisma.calls import ingest
+from melisma.errors import MelismaError
 from melisma.export import export
 from melisma.methylome import dataset, open_methylome, write
 
@@ -300,3 +301,40 @@ def test_imr90_comes_back(to, tmp_path):
     _, after = there_and_back(before, tmp_path, to)
     for name in ("position", "methylated", "coverage"):
         np.testing.assert_array_equal(after[name].values, before[name].values, err_msg=name)
+
+
+def test_the_sheet_of_bigwig_tracks_leads_back_to_counts_and_of_levels_to_levels(tmp_path):
+    pytest.importorskip("pybigtools")
+    (tmp_path / "sizes").write_text("chr1\t17\nchr2\t9\n")
+    made = store("merged", context=False)
+    small = made.isel(site=[0, 1, 2], sample=[0, 2])
+    small = dataset(
+        {name: small[name].values for name in ("contig", "position", "strand", "context")},
+        {name: small[name].values for name in ("methylated", "coverage")},
+        {"sample": ["a/1", "b"]},
+        contigs=["chr1"],
+        marks=["m"],
+        strands="unknown",
+    )
+    sizes = tmp_path / "sizes"
+    _, again = there_and_back(small, tmp_path, "bigwig", sizes=sizes)
+    assert sites(again) == sites(small)
+    level = small["methylated"] / small["coverage"]
+    levels = dataset(
+        {name: small[name].values for name in ("contig", "position", "strand", "context")},
+        {"beta": level.values.astype(np.float32)},
+        {"sample": ["a/1", "b"]},
+        contigs=["chr1"],
+        marks=["m"],
+        strands="unknown",
+    )
+    (tmp_path / "b").mkdir()
+    _, again = there_and_back(levels, tmp_path / "b", "bigwig", sizes=sizes)
+    np.testing.assert_array_equal(again["beta"], levels["beta"])
+
+
+def test_an_export_inside_a_store_is_refused(tmp_path):
+    write(store("merged"), tmp_path / "in.zarr")
+    with pytest.raises(MelismaError, match=r"lies inside the store .*in.zarr: name a folder"):
+        export(tmp_path / "in.zarr", tmp_path / "in.zarr" / "calls", to="dss")
+    assert not (tmp_path / "in.zarr" / "calls").exists()

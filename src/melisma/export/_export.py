@@ -269,8 +269,9 @@ def _sheet(job: _Job, made: _Made, kept: list[int]) -> str:
         "sample": [selection.names[k] for k in kept],
         "path": [made.files[k][0] for k in kept],
     }
-    if job.form.reader is not None:
-        columns["format"] = [job.form.reader] * len(kept)
+    reader = job.form.reader if selection.has_counts else job.form.level_reader or job.form.reader
+    if reader is not None:
+        columns["format"] = [reader] * len(kept)
     for name, values in sample_sheet(selection.methylome).items():
         if name not in columns:
             columns[name] = [values[selection.samples[k]] for k in kept]

@@ -28,6 +28,9 @@ def check_output(out: Path, *, single: bool, overwrite: bool) -> None:
         raise MelismaError(f"There is no folder {parent}: make it first.")
     if not os.access(parent, os.W_OK):
         raise MelismaError(f"The folder {parent} cannot be written to: name another with --out.")
+    store = next((folder for folder in (parent, *parent.parents) if _is_store(folder)), None)
+    if store is not None:
+        raise MelismaError(f"{out} lies inside the store {store}: name a folder beside it.")
     if not out.exists():
         return
     if single:
@@ -46,6 +49,10 @@ def check_output(out: Path, *, single: bool, overwrite: bool) -> None:
         )
     if not overwrite:
         raise MelismaError(f"{out} holds an earlier export: pass --overwrite to replace it.")
+
+
+def _is_store(folder: Path) -> bool:
+    return (folder / "zarr.json").exists()
 
 
 @contextmanager

@@ -31,6 +31,7 @@ class ExportFormat(NamedTuple):
     title : the format as its users call it
     suffix : how a sample's file name ends, without compression
     reader : what `melisma ingest --format` calls it, None: not read
+    level_reader : the same of a store of levels, where it is another
     counts, levels : whether it can hold stores of counts, and of levels
     marks : whether it can say which mark a call is
     cytosines : whether it is for modified cytosines alone
@@ -55,6 +56,7 @@ class ExportFormat(NamedTuple):
     uncovered: bool = False
     columns: Columns | None = None
     header: str = ""
+    level_reader: str | None = None
 
 
 def check_fits(form: ExportFormat, selection: Selection, *, genome: bool) -> None:

@@ -17,7 +17,9 @@ from melisma.export._reference import Reference
 from melisma.export._selection import Selection
 from melisma.export._spool import Rows, groups, read_spool, spool
 
-BIGWIG = ExportFormat("bigwig", "bigWig", ".level.bw", "bigwig", levels=True)
+BIGWIG = ExportFormat(
+    "bigwig", "bigWig", ".level.bw", "bigwig-counts", level_reader="bigwig", levels=True
+)
 COVERAGE_SUFFIX = ".coverage.bw"
 MOST_READS = 1 << 23
 
