@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from melisma.cli import app
+from melisma.cli import app, main
 
 VERBS = [verb.name for verb in app.registered_commands]
 HEAVY = ("numpy", "polars", "xarray", "numba", "zarr", "scipy", "pandas", "pysam", "plotly")
@@ -75,3 +75,22 @@ def test_bad_input_is_one_sentence_and_exit_2(arguments, sentence, tmp_path):
 def test_debug_shows_the_traceback(tmp_path):
     done = melisma("--debug", "info", "none.zarr", cwd=tmp_path)
     assert "Traceback" in done.stderr
+
+
+def test_a_fault_of_melisma_itself_is_one_sentence(tmp_path, monkeypatch, capsys):
+    def broken(*_, **__):
+        raise TypeError("a\nb")
+
+    monkeypatch.setattr("melisma.calls.describe", broken)
+    for arguments, raised in (
+        (["info", "x.zarr"], SystemExit),
+        (["--debug", "info", "x"], TypeError),
+    ):
+        with pytest.raises(raised) as ended:
+            main(arguments)
+        if raised is SystemExit:
+            assert ended.value.code == 1
+            told = capsys.readouterr().err
+            assert told.startswith("melisma: A fault of melisma itself")
+            assert "TypeError: a b." in told
+            assert told.count("\n") == 1

@@ -21,11 +21,15 @@ from melisma.cli import (
     info,
     ingest,
     islands,
+    markers,
+    power,
     qc,
     regions,
     remove,
     rename,
     run,
+    score,
+    simulate,
     sites,
 )
 from melisma.errors import MelismaError
@@ -70,8 +74,12 @@ VERBS = (
     qc.qc,
     sites.sites,
     regions.regions,
+    markers.markers,
+    score.score,
     annotate.annotate,
     islands.islands,
+    power.power,
+    simulate.simulate,
 )
 for verb in VERBS:
     app.command(verb.__name__.replace("_", "-"))(verb)
@@ -104,4 +112,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         named = f" ({error.filename})" if error.filename else ""
         what = error.strerror or str(error)
         typer.secho(f"melisma: {what}{named}.", err=True, fg="red")
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        said = " ".join(str(error).split()) or "no message"
+        typer.secho(
+            "melisma: A fault of melisma itself, not of the input: "
+            f"{type(error).__name__}: {said}. The same command with --debug shows where: please "
+            "report it.",
+            err=True,
+            fg="red",
+        )
         sys.exit(1)
