@@ -387,17 +387,6 @@ def test_a_design_over_other_samples_is_refused():
         site_tests(made, make_design(other, "~ g"), "g[b] - g[a]")
 
 
-def test_levels_without_counts_are_refused():
-    beta = dataset(
-        {"contig": [0], "position": [1]},
-        {"beta": np.full((1, 8), 0.5, np.float32)},
-        SHEET,
-        contigs=["c"],
-    )
-    with pytest.raises(MelismaError, match="needs read counts"):
-        site_tests(beta, make_design(SHEET, "~ g"), "g[b] - g[a]")
-
-
 def test_skewed_scores_are_not_tested():
     # Two against six units with all minor reads at an extreme level: the score's tail is heavy.
     sheet = SHEET | {"g": list("aabbbbbb")}

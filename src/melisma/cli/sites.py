@@ -73,13 +73,14 @@ def _show(result: "SiteTests", q: float, out: Path | None) -> None:
         f"q < {q:g} (lambda {result.inflation:.2f}; {comparison.n_units} {comparison.unit}"
         f"{f'; F on {comparison.k} coefficients' if several else ''})",
         (
-            *("site (0-based)", "strand", "delta_beta"),
+            "probe" if "probe" in called.columns else "site (0-based)",
+            *("strand", "delta_beta"),
             "between" if several else "95% interval",
             *("p", "q", "samples"),
         ),
         [
             (
-                f"{row['contig']}:{row['position']}",
+                row.get("probe") or f"{row['contig']}:{row['position']}",
                 {1: "+", -1: "-", 0: "."}[row["strand"]],
                 "–" if row["delta_beta"] is None else f"{row['delta_beta']:+.3f}",
                 row.get("between") or "–"

@@ -1,5 +1,6 @@
 """Which marks follow an exposure: sites and regions, with statistics that hold."""
 
+from melisma.differential._array_engine import ArrayEngine
 from melisma.differential._search import Search
 from melisma.differential.calibration import Calibration, calibrate
 from melisma.differential.regions import RegionTests, find_regions
@@ -7,6 +8,7 @@ from melisma.differential.simulate import Noise, Simulation, simulate
 from melisma.differential.sites import SiteTests, site_tests
 
 __all__ = [
+    "ArrayEngine",
     "Calibration",
     "Noise",
     "RegionTests",

@@ -77,12 +77,12 @@ def estimate_prior(variance: Floats, df: Floats) -> Prior:
     spread = centred.var(ddof=1) - polygamma(1, half).mean()
     if spread <= 0:
         return Prior(np.inf, float(np.average(variance, weights=df)))
-    half_prior = _inverse_trigamma(spread)
+    half_prior = inverse_trigamma(spread)
     scale = np.exp(mean + digamma(half_prior) - np.log(half_prior))
     return Prior(2.0 * half_prior, float(scale))
 
 
-def _inverse_trigamma(value: float) -> float:
+def inverse_trigamma(value: float) -> float:
     """x with trigamma(x) = value, by Newton's method on 1/trigamma (Smyth 2004, appendix)."""
     if value > 1e7:
         return 1.0 / np.sqrt(value)

@@ -6,6 +6,8 @@ import numpy as np
 import polars as pl
 import xarray as xr
 
+from melisma.differential._array_engine import ArrayEngine, level_blocks
+from melisma.differential._array_sites import p_of
 from melisma.differential._engine import Engine, can_test
 from melisma.differential._kernels import Floats
 from melisma.differential._relabel import count_distinct, draw_relabellings
@@ -36,7 +38,7 @@ class Calibration:
 
 def calibrate(
     methylome: xr.Dataset,
-    engine: Engine,
+    engine: Engine | ArrayEngine,
     *,
     q: float = 0.05,
     relabellings: int = 20,
@@ -60,7 +62,10 @@ def calibrate(
     """
     distinct = count_distinct(engine.comparison)
     drawn = draw_relabellings(engine.comparison, min(relabellings, distinct - 1), seed)
-    p = _relabelled_p(methylome, engine, drawn)
+    if isinstance(engine, ArrayEngine):
+        p = _relabelled_p_of_levels(methylome, engine, drawn)
+    else:
+        p = _relabelled_p(methylome, engine, drawn)
     rows = [row[~np.isnan(row)] for row in p]
     expected = np.geomspace(1.0 / max(p.shape[1], 2), 1.0, _GRID)
     if rows and p.shape[1]:
@@ -97,3 +102,14 @@ def _relabelled_p(methylome: xr.Dataset, engine: Engine, drawn: Floats) -> Float
     none = np.zeros((len(drawn), 0))
     parts = map_stretches(methylome, engine, work, every=every) if len(drawn) else ()
     return np.concatenate([none, *parts], axis=1)
+
+
+def _relabelled_p_of_levels(methylome: xr.Dataset, engine: ArrayEngine, drawn: Floats) -> Floats:
+    """As `_relabelled_p`, for levels without counts; of every k-th block of many sites."""
+    every = max(1, methylome.sizes["site"] // _MOST_SITES)
+    parts = [np.zeros((len(drawn), 0))]
+    for number, block in enumerate(level_blocks(methylome)):
+        if number % every == 0 and len(drawn):
+            found = engine.relabelled(block.beta, drawn)
+            parts.append(np.stack([p_of(*both, engine.comparison.k) for both in found]))
+    return np.concatenate(parts, axis=1)

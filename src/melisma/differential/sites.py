@@ -11,6 +11,8 @@ from scipy.special import chdtri, stdtr, stdtrit
 
 from melisma import progress
 from melisma.design import Comparison, Contrast, Design, compare, make_contrasts
+from melisma.differential._array_engine import ArrayEngine
+from melisma.differential._array_sites import UNTESTABLE_LEVELS, level_columns
 from melisma.differential._effects import Effects
 from melisma.differential._engine import (
     UNTESTABLE,
@@ -38,14 +40,15 @@ class SiteTests:
     and q. Where the contrast asks about several coefficients at once the statistic is F on
     (comparison.k, df); for a factor delta_beta is then the largest difference between two of its
     levels, which the column `between` names, without an interval, and null for other terms.
-    `inflation` is the genomic-control lambda, the median chi-square over its expectation;
-    `reasons` counts why sites could not be tested; `notes` says what a reader of the result must
-    know.
+    A methylome of probes has the column `probe` too, and null contigs and positions where a probe
+    has no place. `inflation` is the genomic-control lambda, the median chi-square over its
+    expectation; `reasons` counts why sites could not be tested; `notes` says what a reader of the
+    result must know.
     """
 
     table: pl.DataFrame
     comparison: Comparison
-    engine: Engine
+    engine: Engine | ArrayEngine
     tested: int
     untestable: int
     inflation: float
@@ -68,9 +71,12 @@ def site_tests(
     and t has the residual and the prior's degrees of freedom. Blocks are fixed effects where the
     exposure varies inside them; where it does not, whole blocks are the units.
 
+    Levels without counts (arrays, matrices) are tested by linear models of M-values, whose
+    variances are squeezed towards a trend in the mean M-value (limma's, Smyth 2004).
+
     Parameters
     ----------
-    methylome : Dataset with `methylated` and `coverage`, (sites, samples), counts
+    methylome : Dataset with `methylated` and `coverage`, (sites, samples), counts; or with `beta`
     design : the model, over the same samples in the same order
     contrast : `cell[b] - cell[a]`, a coefficient's name, a factor (are all its levels equal?), a
         term such as `cell:age` (are all its coefficients 0?), or one of `make_contrasts`
@@ -91,6 +97,13 @@ def site_tests(
     comparison = one_comparison(design, contrast, several=True)
     methylome = of_design(methylome, design)
     methylome = single_mark(methylome, mark)
+    if "beta" in methylome:
+        columns, array_engine = level_columns(methylome, comparison)
+        if comparison.contrast.among:
+            columns["delta_beta"], columns["between"] = largest_difference(
+                columns.pop("coefficients")
+            )
+        return _results(methylome, array_engine, columns, UNTESTABLE_LEVELS)
     engine = build_engine(methylome, comparison)
     parts: list[dict[str, Any]] = []
     with progress.stage("Testing sites", methylome.sizes["site"]) as advance:
@@ -98,7 +111,7 @@ def site_tests(
             parts.append(_test_block(engine, block))
             advance(len(block.position))
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return _results(methylome, engine, columns)
+    return _results(methylome, engine, columns, UNTESTABLE)
 
 
 def one_comparison(
@@ -153,7 +166,10 @@ def _test_block(engine: Engine, block: Block) -> dict[str, Any]:
     if k > 1:
         statistic = statistic**2 / k
         p = f_tail(statistic, k, df)
-        delta, between["between"] = largest_difference(engine, methylated, coverage)
+        delta = np.full(len(p), np.nan)
+        if engine.comparison.contrast.among:
+            above_first = engine.coefficients(methylated, coverage)
+            delta, between["between"] = largest_difference(above_first)
         ci_low = ci_high = np.full(len(p), np.nan)
     else:
         p = two_sided(statistic, df)
@@ -177,21 +193,19 @@ def _test_block(engine: Engine, block: Block) -> dict[str, Any]:
     }
 
 
-def largest_difference(
-    engine: Engine, methylated: Floats, coverage: Floats
-) -> tuple[Floats, npt.NDArray[np.int16]]:
+def largest_difference(above_first: Floats) -> tuple[Floats, npt.NDArray[np.int16]]:
     """The largest difference between two of a factor's levels, and which two.
+
+    Parameters
+    ----------
+    above_first : (sites, k) each further level less the first, on the 0-1 scale; NaN unknown
 
     Returns
     -------
-    delta : (sites,) the later level less the earlier, on the 0-1 scale; NaN where a level is not
-        seen or the contrast is not a factor's
+    delta : (sites,) the later level less the earlier; NaN where a level is not seen
     between : (sites, 2) the later and the earlier level's place among the contrast's levels
     """
-    sites = len(coverage)
-    if not engine.comparison.contrast.among:
-        return np.full(sites, np.nan), np.zeros((sites, 2), np.int16)
-    above_first = engine.coefficients(methylated, coverage)
+    sites = len(above_first)
     levels = np.hstack([np.zeros((sites, 1)), above_first])
     known = ~np.isnan(above_first[:, 0])
     levels[~known] = 0.0
@@ -269,13 +283,24 @@ def inflation(p: Floats) -> float:
     return median / float(chdtri(1, 0.5))
 
 
-def _results(methylome: xr.Dataset, engine: Engine, columns: dict[str, Any]) -> SiteTests:
+def _results(
+    methylome: xr.Dataset,
+    engine: Engine | ArrayEngine,
+    columns: dict[str, Any],
+    reasons: tuple[str, ...],
+) -> SiteTests:
     contigs, marks = methylome.attrs["contigs"], methylome.attrs["marks"]
     mark = marks[int(methylome["mark"][:1].values[0])]
+    placed = pl.Series(columns["contig"] >= 0)
+    place = pl.DataFrame({"placed": placed, "position": columns["position"]}).with_columns(
+        contig=pl.Series([*contigs, ""], dtype=pl.String).gather(columns["contig"])
+    )
+    known = place.select(pl.when("placed").then(pl.col("contig", "position")))
     table = pl.DataFrame(
         {
-            "contig": pl.Series(contigs, dtype=pl.String).gather(columns["contig"]),
-            "position": columns["position"],
+            **({"probe": columns["probe"].tolist()} if "probe" in columns else {}),
+            "contig": known["contig"],
+            "position": known["position"],
             "strand": columns["strand"],
             "mark": [mark] * len(columns["position"]),
             "context": pl.Series(CONTEXTS, dtype=pl.String).gather(columns["context"]),
@@ -293,7 +318,7 @@ def _results(methylome: xr.Dataset, engine: Engine, columns: dict[str, Any]) -> 
         tested=tested,
         untestable=len(table) - tested,
         inflation=inflation(columns["p"]),
-        reasons=dict(zip(UNTESTABLE, map(int, columns["untestable"].sum(axis=0)), strict=True)),
+        reasons=dict(zip(reasons, map(int, columns["untestable"].sum(axis=0)), strict=True)),
         notes=(
             *engine.comparison.notes,
             *engine.notes,
@@ -302,7 +327,7 @@ def _results(methylome: xr.Dataset, engine: Engine, columns: dict[str, Any]) -> 
     )
 
 
-def _between(engine: Engine, columns: dict[str, Any]) -> dict[str, pl.Series]:
+def _between(engine: Engine | ArrayEngine, columns: dict[str, Any]) -> dict[str, pl.Series]:
     """A column that names the two levels of the largest difference, `b - a`, for a factor."""
     levels = engine.comparison.contrast.among
     if not levels:

@@ -10,6 +10,7 @@ import xarray as xr
 
 from melisma.design import Contrast, Design
 from melisma.differential import (
+    ArrayEngine,
     Calibration,
     RegionTests,
     SiteTests,
@@ -101,7 +102,12 @@ def _number(value: Any) -> float | None:
 def _sites_summary(sites: SiteTests, q: float) -> dict[str, Any]:
     engine = sites.engine
     called = sites.significant(q)
-    rho = [float(r) for r in engine.dispersion.rho]
+    if isinstance(engine, ArrayEngine):
+        rho = None
+        scale = float(np.median(engine.prior.scale(np.linspace(-4.0, 4.0, 9))))
+    else:
+        rho = [float(min(engine.dispersion.rho)), float(max(engine.dispersion.rho))]
+        scale = engine.prior.scale
     return {
         "tested": sites.tested,
         "untestable": sites.untestable,
@@ -115,9 +121,9 @@ def _sites_summary(sites: SiteTests, q: float) -> dict[str, Any]:
             sites.table.filter(pl.col("p").is_not_null())["delta_beta"].median()
         ),
         "lambda": _number(sites.inflation),
-        "rho": [min(rho), max(rho)],
+        "rho": rho,
         "prior_df": _number(engine.prior.df),
-        "prior_scale": _number(engine.prior.scale),
+        "prior_scale": _number(scale),
         "notes": list(sites.notes),
     }
 
