@@ -33,6 +33,7 @@ class StoreDescription(NamedTuple):
     build : the known assembly's name and what told it (`told_by`), None where it is not certain
     covariates : the sample sheet's other columns, each with its distinct values in order
     missing : how many samples have no value, for each column where one lacks it
+    simulated : whether the counts were drawn and not measured
     """
 
     schema: int
@@ -46,6 +47,7 @@ class StoreDescription(NamedTuple):
     covariates: dict[str, list[Any]]
     missing: dict[str, int]
     samples: list[SampleDescription]
+    simulated: bool
 
 
 def describe(store: Path | str) -> StoreDescription:
@@ -83,6 +85,7 @@ def describe(store: Path | str) -> StoreDescription:
             if len(known[name]) < len(column)
         },
         samples=samples,
+        simulated=bool(attrs.get("simulated", False)),
     )
 
 

@@ -45,6 +45,7 @@ def info(store: Store) -> None:
 
 def _facts(found: "StoreDescription") -> list[tuple[str, str]]:
     return [
+        *([("simulated", "counts that were drawn, not measured")] if found.simulated else []),
         ("contigs", _counted(found.contigs) or "none: probes without a manifest have no positions"),
         ("marks", _counted(found.marks)),
         ("contexts", _counted(found.contexts)),

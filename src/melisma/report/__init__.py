@@ -4,9 +4,10 @@ from pathlib import Path
 
 from melisma.methylome import atomic_file
 from melisma.report._page import page
+from melisma.report._power import write_power
 from melisma.report._study import read_study
 
-__all__ = ["write_report"]
+__all__ = ["write_power", "write_report"]
 
 
 def write_report(folder: Path | str) -> Path:
