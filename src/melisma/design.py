@@ -5,8 +5,8 @@ model, a column of exposure for each of the contrast's k rows, whose coefficient
 and the units that may be exchanged. With theta the parameters of [block indicators, model matrix]
 and L the contrast (columns, k), every theta is L (L'L)^-1 g + B d with B the complement of L, so
 the exposure is [A, X] L (L'L)^-1, the reduced model spans [A, X] B, and the contrast cannot be
-estimated exactly when the exposure lies in that span. Columns are scaled to unit length first, so that a covariate's
-unit and offset do not matter.
+estimated exactly when the exposure lies in that span. Columns are scaled to unit length first, so
+that a covariate's unit and offset do not matter.
 """
 
 from dataclasses import dataclass

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from scipy.special import chdtrc, fdtrc, ndtri
+from scipy.special import chdtrc, fdtrc, ndtr, ndtri, stdtr
 
 from melisma.design import Comparison
-from melisma.differential import _effects, _factors, _kernels
+from melisma.differential import _effects, _factors, _kernels, _saddlepoint
 from melisma.differential._effects import Effects
 from melisma.differential._kernels import MIN_MINOR_READS, ROUNDING, Floats, SiteFit
 from melisma.differential._moderation import (
@@ -31,9 +31,6 @@ from melisma.differential._moderation import (
 from melisma.errors import MelismaError
 from melisma.methylome import Block, blocks, chunk_sites
 
-# A score more skewed than this has tails that a t distribution does not: unequal groups or
-# coverage at extreme levels. By Edgeworth's expansion p at .001 is too small by about 2.
-MAX_SKEWNESS = 0.5
 # Dispersion and prior are learned from about this many counts, taken evenly along the genome.
 _LEARNING_COUNTS = 16_000_000
 _CHECKED_SITES = 50_000
@@ -111,6 +108,47 @@ class Engine:
             )  # fmt: skip
 
         return _in_threads(kernel, methylated, coverage)[0]
+
+    def p_values(
+        self,
+        methylated: Floats,
+        coverage: Floats,
+        statistic: Floats,
+        df: Floats,
+        keep: npt.NDArray[np.bool_],
+    ) -> Floats:
+        """p of every site's t, or F where several coefficients are asked about.
+
+        The tails of t, where the score may be skewed, are by the saddlepoint; not within blocks,
+        whose own means two or three units cannot tell well enough for it.
+
+        Parameters
+        ----------
+        statistic, df : (sites,) t or F and the moderated variance's degrees of freedom
+        keep : (sites,) the sites that are tested; others have NaN
+        """
+        comparison = self.comparison
+        if comparison.k > 1:
+            return np.where(keep, f_tail(statistic, comparison.k, df), np.nan)
+        # stdtr does not take infinite degrees of freedom; 1e10 is the normal to 10 digits.
+        tail = stdtr(np.minimum(df, 1e10), -np.abs(statistic))
+        if comparison.unit == "samples within blocks":
+            return np.where(keep, 2.0 * tail, np.nan)
+        score = -np.sign(statistic) * ndtri(np.maximum(tail, 1e-300))
+
+        def kernel(
+            m: Floats, n: Floats, z: Floats, d: Floats, k: npt.NDArray[np.bool_]
+        ) -> tuple[Floats]:
+            return (
+                _saddlepoint.tail_scores(
+                    m, n, comparison.reduced, self.group, self.n_groups, comparison.exposure,
+                    self.dispersion.knots, self.dispersion.rho, z, d, k,
+                ),
+            )  # fmt: skip
+
+        moved = _in_threads(kernel, methylated, coverage, score, df, keep)[0]
+        changed = np.where(moved == score, tail, ndtr(-np.abs(moved)))
+        return np.where(keep, 2.0 * changed, np.nan)
 
     def effects(self, methylated: Floats, coverage: Floats) -> Effects:
         """The contrast on the 0-1 scale at every site, with what its interval needs.
@@ -209,14 +247,14 @@ def untestable(fit: SiteFit) -> tuple[int, int, int]:
     """How many sites cannot be tested for each reason of `UNTESTABLE`, the first that applies."""
     rare = fit.minor < MIN_MINOR_READS - ROUNDING
     few = ~rare & ((fit.information <= 0) | (fit.df < 1))
-    skewed = ~rare & ~few & (np.abs(fit.skewness) > MAX_SKEWNESS + ROUNDING)
+    skewed = ~rare & ~few & (np.abs(fit.skewness) > fit.max_skewness + ROUNDING)
     return int(rare.sum()), int(few.sum()), int(skewed.sum())
 
 
 def can_test(fit: SiteFit) -> npt.NDArray[np.bool_]:
     """Sites with enough minor reads, a residual degree of freedom and a score not too skewed."""
     enough = (fit.minor >= MIN_MINOR_READS - ROUNDING) & (fit.information > 0) & (fit.df >= 1)
-    return enough & (np.abs(fit.skewness) <= MAX_SKEWNESS + ROUNDING)
+    return enough & (np.abs(fit.skewness) <= fit.max_skewness + ROUNDING)
 
 
 def build_engine(methylome: xr.Dataset, comparison: Comparison) -> Engine:
@@ -356,7 +394,9 @@ def _fit(engine: Engine, methylated: Floats, coverage: Floats, dispersion: Dispe
             engine.comparison.exposure, dispersion.knots, dispersion.rho,
         )  # fmt: skip
 
-    return SiteFit(*_in_threads(kernel, methylated, coverage))
+    within = engine.comparison.unit == "samples within blocks"
+    limit = _kernels.MAX_SKEWNESS_WITHIN if within else _kernels.MAX_SKEWNESS
+    return SiteFit(*_in_threads(kernel, methylated, coverage), max_skewness=limit)
 
 
 def _in_threads(

@@ -17,10 +17,18 @@ from melisma.differential._whitening import Floats, interpolate, make_scratch, s
 MIN_MINOR_READS = 5
 # Counts of pooled blocks and skewness are right up to rounding: no site is lost to it.
 ROUNDING = 1e-6
+# A score more skewed than this, by unequal groups or coverage at extreme levels, has tails that the
+# saddlepoint approximation does not reach well either.
+MAX_SKEWNESS = 0.8
+# Within blocks p is a t distribution's, without the saddlepoint.
+MAX_SKEWNESS_WITHIN = 0.5
 
 
 class SiteFit(NamedTuple):
-    """One row a site: score u, information v, residual Pearson sum, degrees of freedom, counts."""
+    """One row a site: score u, information v, residual Pearson sum, degrees of freedom, counts.
+
+    `max_skewness` is the same for all: scores more skewed cannot be tested.
+    """
 
     score: Floats
     information: Floats
@@ -31,6 +39,7 @@ class SiteFit(NamedTuple):
     level: Floats
     excess: Floats
     skewness: Floats
+    max_skewness: float = MAX_SKEWNESS
 
 
 @njit(cache=True, nogil=True)

@@ -19,7 +19,6 @@ from melisma.differential._engine import (
     Engine,
     build_engine,
     can_test,
-    f_tail,
     untestable,
 )
 from melisma.differential._kernels import Floats
@@ -68,8 +67,9 @@ def site_tests(
     A quasi-binomial score test: the variance of M/N at the reduced model's mean is
     mu (1 - mu) (1 + (N - 1) rho) / N with rho common to all sites or a smooth function of level;
     what a site varies beyond that is its Pearson dispersion, squeezed across sites (Smyth 2004),
-    and t has the residual and the prior's degrees of freedom. Blocks are fixed effects where the
-    exposure varies inside them; where it does not, whole blocks are the units.
+    and t has the residual and the prior's degrees of freedom; p in the tails of t is by a
+    saddlepoint approximation, as scores of unequal groups are skewed. Blocks are fixed effects
+    where the exposure varies inside them; where it does not, whole blocks are the units.
 
     Levels without counts (arrays, matrices) are tested by linear models of M-values, whose
     variances are squeezed towards a trend in the mean M-value (limma's, Smyth 2004).
@@ -165,17 +165,16 @@ def _test_block(engine: Engine, block: Block) -> dict[str, Any]:
     k = engine.comparison.k
     if k > 1:
         statistic = statistic**2 / k
-        p = f_tail(statistic, k, df)
-        delta = np.full(len(p), np.nan)
+        delta = np.full(len(tested), np.nan)
         if engine.comparison.contrast.among:
             above_first = engine.coefficients(methylated, coverage)
             delta, between["between"] = largest_difference(above_first)
-        ci_low = ci_high = np.full(len(p), np.nan)
+        ci_low = ci_high = np.full(len(tested), np.nan)
     else:
-        p = two_sided(statistic, df)
         effects = engine.effects(methylated, coverage)
         delta = effects.delta
         ci_low, ci_high = mover_interval(effects, *engine.effect_variance(effects))
+    p = engine.p_values(methylated, coverage, statistic, df, tested)
     return {
         "contig": block.contig,
         "position": block.position,
