@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from scipy.special import polygamma
 
 from melisma.design import Design, make_design
 from melisma.differential._engine import Engine, build_engine
@@ -24,6 +23,7 @@ from melisma.differential._pilot_kernels import (
     group_residuals,
     neighbourhood,
 )
+from melisma.differential._spread import COVERAGE_SHAPE, rho_spread
 from melisma.differential.simulate import Noise
 from melisma.differential.sites import one_comparison
 from melisma.errors import MelismaError
@@ -34,14 +34,11 @@ Origin = Literal["pilot", "default", "given"]
 
 # Neighbours within this many bases inform a site's baseline and depth.
 _HALF_WIDTH = 300
-# The simulator's coverage of a site varies between samples as a gamma of this shape.
-COVERAGE_SHAPE = 8.0
 # Covariances are summed over about this many sites, in stretches taken evenly along the genome.
 _COVARIANCE_SITES = 100_000
 _STRETCH = 5_000
 _LENGTHS = np.geomspace(20.0, 20_000.0, 200)
 _SMALLEST_RHO = 1e-3
-_MOST_SPREAD = 1.5
 _EDGE = 0.005
 _TAUGHT = 0.05
 
@@ -272,11 +269,8 @@ def _with_dispersion(pilot: Pilot, engine: Engine, effect_variance: float) -> Pi
         spread_of_level = np.array([(inner * (1 - inner)).mean() if len(inner) else 0.25])
     values = np.clip(total - effect_variance * spread_of_level, _SMALLEST_RHO, 0.5)
     mean = float(np.interp(pilot.level, knots, values).mean())
-    # log of a site's dispersion has the prior's variance; rho enters it as (N - 1) rho / (1 + ...).
-    varies = 0.0 if np.isinf(engine.prior.df) else float(polygamma(1, engine.prior.df / 2))
-    reads = max(pilot.mean_depth - 1.0, 0.1)
-    sensitivity = reads * mean / (1 + reads * float(np.interp(0.5, knots, total)))
-    spread = float(np.clip(np.sqrt(varies) / max(sensitivity, 1e-9), 0.0, _MOST_SPREAD))
+    factors = np.array(list(pilot.sample_depth.values()))
+    spread = rho_spread(pilot.level, pilot.depth, factors, engine, values)
     return replace(
         pilot,
         # `Noise.rho` is the median of a log-normal with that spread.

@@ -20,8 +20,8 @@ from scipy.special import polygamma
 from melisma.design import make_design
 from melisma.differential._engine import Engine, _groups, can_test
 from melisma.differential._moderation import Prior, inverse_trigamma, outlier_limits
-from melisma.differential._pilot import COVERAGE_SHAPE
 from melisma.differential._sheets import group_sheet
+from melisma.differential._spread import COVERAGE_SHAPE
 from melisma.differential.sites import one_comparison, two_sided
 from melisma.errors import MelismaError
 
