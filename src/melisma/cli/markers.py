@@ -121,7 +121,7 @@ def summary_lines(panel: "Panel") -> list[str]:
     f = panel.figures
     slope = f["calibration_slope"]
     lines = [
-        f"Out of fold: AUC {_two(f['auc'])} ({_two(f['auc_low'])} to {_two(f['auc_high'])}), "
+        f"Out of fold: AUC {_auc(f['auc'])} ({_auc(f['auc_low'])} to {_auc(f['auc_high'])}), "
         f"accuracy {f['accuracy']:.3f} (most frequent class {f['accuracy_prevalence']:.3f}), "
         f"Brier {f['brier']:.3f} (shares alone {f['brier_prevalence']:.3f}).",
         f"Calibration: slope {'–' if slope is None else format(slope, '.2f')}, expected error "
@@ -132,12 +132,16 @@ def summary_lines(panel: "Panel") -> list[str]:
     permuted = f["permuted"]
     if permuted:
         lines.append(
-            f"Permuted labels, {permuted['runs']} runs: AUC {_two(permuted['auc'])} "
-            f"({_two(permuted['auc_lowest'])} to {_two(permuted['auc_highest'])}), accuracy "
+            f"Permuted labels, {permuted['runs']} runs: AUC {_auc(permuted['auc'])} "
+            f"({_auc(permuted['auc_lowest'])} to {_auc(permuted['auc_highest'])}), accuracy "
             f"{permuted['accuracy']:.3f}, Brier {permuted['brier']:.3f}, stability "
             f"{_two(permuted['stability'])}; p = {permuted['p']:.2g}."
         )
     return lines
+
+
+def _auc(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _two(value: float | None) -> str:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
+from scipy.stats import norm, t
 
 from melisma.markers._logistic import class_basis, log_softmax, softmax
 
@@ -83,7 +84,8 @@ def auc_interval(
 ) -> Auc:
     """The AUC with an interval over resampled blocks, the folds' models held as they are.
 
-    Blocks are drawn within those that hold the same classes. Where every pair is right the draws
+    Blocks are drawn within those that hold the same classes; the quantiles' distance from the AUC
+    is widened as a t interval's is for as few blocks. Where every pair is right the draws
     are all 1; the low end then is Clopper & Pearson's for the class of fewest blocks, all right.
     """
     value = auc(probability, fold, labels)
@@ -98,8 +100,11 @@ def auc_interval(
         with np.errstate(invalid="ignore"):
             drawn += top / bottom / len(tables)
     low, high = np.nanquantile(drawn, [0.025, 0.975]) if np.isfinite(drawn).any() else (np.nan,) * 2
+    fewest = min(len(np.unique(inverse[labels == k])) for k in np.unique(labels))
+    df = int(inverse.max()) + 1 - probability.shape[2]
+    widened = t.ppf(0.975, max(df, 1)) / norm.ppf(0.975) * np.sqrt(fewest / max(fewest - 1, 1))
+    low, high = np.clip(value + widened * (np.array([low, high]) - value), 0, 1)
     if value in (0.0, 1.0):
-        fewest = min(len(np.unique(inverse[labels == k])) for k in np.unique(labels))
         bound = 0.025 ** (1 / fewest)
         low, high = (bound, 1.0) if value == 1.0 else (0.0, 1 - bound)
     return Auc(value, float(low), float(high))

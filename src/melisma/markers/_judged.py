@@ -15,6 +15,8 @@ Ints = npt.NDArray[np.integer[Any]]
 
 # From here on coverage alone is said to tell the classes.
 _COVERAGE_TELLS = 0.75
+# Above it permuted labels are said to do as well.
+_LEVEL = 0.05
 
 
 def all_figures(
@@ -109,9 +111,10 @@ def figure_notes(features: Features, labelled: Labelled, figures: dict[str, Any]
     permuted = figures["permuted"]
     if figures["auc_low"] is not None and figures["auc_low"] <= 0.5:
         notes.append("The AUC's interval holds 0.5: this is no evidence that the panel works.")
-    elif permuted and permuted["auc_highest"] >= figures["auc"]:
+    elif permuted and permuted["p"] > _LEVEL:
         notes.append(
-            "Permuted labels gave an AUC as high: this is no evidence that the panel works."
+            f"Permuted labels give an AUC as high too often (p = {permuted['p']:.2g}): this is no "
+            "evidence that the panel works."
         )
     if figures["brier"] >= figures["brier_prevalence"]:
         notes.append("Probabilities are no closer to the truth than the classes' shares are.")
