@@ -17,6 +17,7 @@ import numpy.typing as npt
 import polars as pl
 import xarray as xr
 
+from melisma._generations import clear_part, work_lock
 from melisma.differential import _draws
 from melisma.methylome import SITE_DTYPES, Writer, dataset
 
@@ -161,17 +162,19 @@ def simulate_store(
         attrs={"simulated": True, "seed": seed},
         threads=os.cpu_count() or 1,
     )
-    with writer:
-        for k, (name, contig) in enumerate(zip(names, contigs, strict=True)):
-            planted = round(len(contig.position) * regions / 1000)
-            shape, truth = _plant(_stream(study, k, _PLANTS), contig, planted, delta)
-            truths.append(truth.insert_column(0, pl.lit(name).alias("contig")))
-            first = 0
-            for methylated, coverage in _pieces(study, k, contig, shape, writer.chunk):
-                last = first + len(coverage)
-                sites = _site_columns(k, contig.position[first:last])
-                writer.append(sites | {"methylated": methylated, "coverage": coverage})
-                first = last
+    with work_lock(path) as part:
+        with writer:
+            for k, (name, contig) in enumerate(zip(names, contigs, strict=True)):
+                planted = round(len(contig.position) * regions / 1000)
+                shape, truth = _plant(_stream(study, k, _PLANTS), contig, planted, delta)
+                truths.append(truth.insert_column(0, pl.lit(name).alias("contig")))
+                first = 0
+                for methylated, coverage in _pieces(study, k, contig, shape, writer.chunk):
+                    last = first + len(coverage)
+                    sites = _site_columns(k, contig.position[first:last])
+                    writer.append(sites | {"methylated": methylated, "coverage": coverage})
+                    first = last
+        clear_part(part)
     return pl.concat(truths)
 
 
