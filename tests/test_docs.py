@@ -19,7 +19,7 @@ PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"
 )
 VERBS = {verb.name or verb.callback.__name__: verb.callback for verb in app.registered_commands}
 # Verbs whose page has another name.
-PAGE_OF = {"qc": "quality", "demo": "run"} | dict.fromkeys(
+PAGE_OF = {"qc": "quality", "demo": "run", "score": "markers"} | dict.fromkeys(
     ("remove", "rename", "annotate-samples"), "append"
 )
 COMMANDS = typer.main.get_command(app).commands
