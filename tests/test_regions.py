@@ -5,11 +5,11 @@ import pytest
 
 from melisma.design import compare, make_contrasts, make_design
 from melisma.differential import find_regions, simulate
+from melisma.differential._judge import judge
 from melisma.differential._relabel import count_distinct, draw_relabellings, residual_exposure
 from melisma.differential._search import Candidates
 from melisma.differential._segments import decays, find_segments, smooth_scores
 from melisma.differential._stretches import stretches
-from melisma.differential.regions import judge
 from melisma.methylome import dataset, sample_sheet
 
 
@@ -73,10 +73,10 @@ def search(score, position, **options):
     position = np.asarray(position, dtype=np.int64)
     weight, root, decay = np.ones(n), np.ones(n, dtype=np.float32), np.zeros(n)
     smooth = smooth_scores(
-        score[None, :, None], position, weight, options.get("half", 100.0), 0.0, decay
+        score[None, :, None], position, weight, options.get("half", 100.0), np.zeros(n), decay
     )
     return find_segments(
-        score, root, smooth[0, :, 0], position, weight > 0, 0.0, decay,
+        score, root, smooth[0, :, 0], position, weight > 0, np.zeros(n), decay,
         options.get("threshold", 2.0), options.get("max_gap", 300), options.get("min_sites", 3),
     )  # fmt: skip
 
@@ -107,16 +107,16 @@ def test_neighbouring_regions_never_overlap():
 
 
 def test_the_smoothed_scores_deviation_allows_for_correlation():
-    # Weights of a tricube kernel, correlation .5 exp(-d / 100): the double sum, by hand.
+    # Weights of a tricube kernel, correlation shared_i shared_k exp(-d / 100): the double sum.
     position = np.array([0, 30, 60], dtype=np.int64)
-    weight = np.array([1.0, 2.0, 1.0])
+    weight, shared = np.array([1.0, 2.0, 1.0]), np.array([0.6, 0.7, 0.8])
     score = np.array([1.0, -2.0, 3.0], dtype=np.float32)
     smooth = smooth_scores(
-        score[None, :, None], position, weight, 50.0, 0.5, decays(position, 100.0)
+        score[None, :, None], position, weight, 50.0, shared, decays(position, 100.0)
     )
     u = np.abs(position - 30) / 51.0
     w = weight * (1 - u**3) ** 3
-    r = 0.5 * np.exp(-np.abs(position[:, None] - position[None, :]) / 100.0)
+    r = np.outer(shared, shared) * np.exp(-np.abs(position[:, None] - position[None, :]) / 100.0)
     np.fill_diagonal(r, 1.0)
     assert smooth[0, 1, 0] == pytest.approx(w @ score / np.sqrt(w @ r @ w), rel=1e-6)
 

@@ -92,8 +92,12 @@ def test_the_variance_is_estimated_anew_for_each_rotation():
     squeezed, _ = scores(asked, m, n, moves, df=4.0)
     for i in range(20):
         error, _, _ = whitened(asked, m[i], n[i])
-        for c, z in zip(plain[:, i].astype(float), squeezed[:, i], strict=True):
-            variance, df = moderated(max(error @ error - c * c, 0), 2, 4.0, 1.0, np.full(1, np.inf))
+        own = float(plain[0, i])
+        for k, z in enumerate(squeezed[:, i]):
+            c = float(plain[k, i])
+            # A rotation has what the full model leaves, and a degree of freedom less.
+            left = error @ error - c * c - (own * own if k else 0.0)
+            variance, df = moderated(max(left, 0), 1 if k else 2, 4.0, 1.0, np.full(1, np.inf))
             assert z == pytest.approx(normal_score(c / np.sqrt(variance), df), rel=1e-3, abs=1e-3)
 
 
@@ -110,9 +114,9 @@ def test_units_without_reads_lose_their_dimension(block):
     seen = (n > 0).sum(axis=1)
     if block:
         both = (n.reshape(6, 4, 2) > 0).all(axis=2).sum(axis=1)
-        dims = both
+        dims = both - 1
     else:
-        dims = seen - 1
+        dims = seen - 2
     from melisma.differential._engine import _groups
     from melisma.differential._whitening import make_scratch, whiten
 
@@ -122,9 +126,15 @@ def test_units_without_reads_lose_their_dimension(block):
         s = make_scratch(asked.reduced, n_groups, 1)
         whiten(m[i].astype(float), n[i].astype(float), 0.02, asked.reduced, columns, group, s)
         # The mean square of a residual's part along an even unit vector of `dims` dimensions.
-        total = (s.error**2).sum()
+        total = (s.error**2).sum() - float(z[0, i]) ** 2
         assert (z[1:, i].astype(float) ** 2).mean() == pytest.approx(total / dims[i], rel=0.12)
-        assert np.abs(z[:, i]).max() <= np.sqrt(total) * (1 + 1e-5)
+        assert np.abs(z[1:, i]).max() <= np.sqrt(total) * (1 + 1e-4)
+
+
+def test_rotations_see_nothing_of_the_exposure():
+    moves = draw_moves(comparison("aabb"), 20, seed=1)
+    assert moves.rows[1:] @ moves.anchor.T == pytest.approx(0, abs=1e-12)
+    assert (moves.rows**2).sum(axis=1) == pytest.approx(1)
 
 
 def test_rotations_keep_what_neighbouring_sites_share():

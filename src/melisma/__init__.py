@@ -14,13 +14,14 @@ _PLACES = {
     "ingest": "melisma.calls",
     "site_tests": "melisma.differential",
     "find_regions": "melisma.differential",
+    "region_tests": "melisma.differential",
     "check_quality": "melisma.quality",
 }
 
 if TYPE_CHECKING:
     from melisma.calls import ingest
     from melisma.design import make_design, read_sheet
-    from melisma.differential import find_regions, site_tests
+    from melisma.differential import find_regions, region_tests, site_tests
     from melisma.errors import MelismaError
     from melisma.methylome import open_methylome
     from melisma.quality import check_quality
@@ -34,6 +35,7 @@ __all__ = [
     "make_design",
     "open_methylome",
     "read_sheet",
+    "region_tests",
     "site_tests",
 ]
 

@@ -3,6 +3,7 @@
 from melisma.differential._array_engine import ArrayEngine
 from melisma.differential._search import Search
 from melisma.differential.calibration import Calibration, calibrate
+from melisma.differential.given import GivenRegionTests, region_tests, tiles
 from melisma.differential.regions import RegionTests, find_regions
 from melisma.differential.simulate import Noise, Simulation, simulate
 from melisma.differential.sites import SiteTests, site_tests
@@ -10,6 +11,7 @@ from melisma.differential.sites import SiteTests, site_tests
 __all__ = [
     "ArrayEngine",
     "Calibration",
+    "GivenRegionTests",
     "Noise",
     "RegionTests",
     "Search",
@@ -17,6 +19,8 @@ __all__ = [
     "SiteTests",
     "calibrate",
     "find_regions",
+    "region_tests",
     "simulate",
     "site_tests",
+    "tiles",
 ]

@@ -5,8 +5,10 @@ its rows are permuted within exchangeability blocks: whole samples keep their co
 that differ only in sign give the same regions and count as one.
 
 Where few distinct relabellings exist the null is made of rotations (Langsrud 2005): unit vectors
-of the reduced model's complement, drawn evenly, take the exposure's place. They assume residuals
-alike in every direction, where relabellings assume units alike.
+that are orthogonal to the reduced model and to the exposure, drawn evenly, take the exposure's
+place. They assume residuals alike in every direction, where relabellings assume units alike. As
+they see nothing of the exposure no true region enters the null: with it among the directions, 2
+against 2 found 27% of what its statistic could.
 """
 
 from math import factorial
@@ -26,7 +28,7 @@ class Moves(NamedTuple):
     """The observed exposure and what takes its place under the null, by rows of unit length.
 
     kind : which null
-    rows : (1 + drawn, units), the observed exposure first
+    rows : (1 + drawn, units), the observed exposure first; rotations are orthogonal to it
     anchor : (r + 1, units) orthonormal: the reduced model, then the exposure; the reduced model's
         basis depends on the units' names, not on their order
     distinct : how many distinct relabellings exist, the observed one among them
@@ -60,11 +62,13 @@ def draw_moves(comparison: Comparison, wanted: int, seed: int) -> Moves:
 
 
 def draw_rotations(comparison: Comparison, wanted: int, seed: int) -> Floats:
-    """Unit vectors of the reduced model's complement, (wanted, units), evenly on the sphere."""
+    """Unit vectors orthogonal to the model and the exposure, (wanted, units), evenly drawn."""
     rng = np.random.default_rng(seed)
     normal = np.empty((wanted, comparison.n_units))
     normal[:, _by_name(comparison)] = rng.standard_normal(normal.shape)
+    own = residual_exposure(comparison)
     normal -= (normal @ comparison.reduced) @ comparison.reduced.T
+    normal -= np.outer(normal @ own, own)
     return normal / np.linalg.norm(normal, axis=1, keepdims=True)
 
 

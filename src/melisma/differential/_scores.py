@@ -5,8 +5,10 @@ score of a relabelled exposure x is c = d(x) . e / |d(x)|. A rotation leaves d a
 complement of the site's reduced model is carried onto that of the unweighted one by the smallest
 rotations that take the columns of the one basis to the other and d to the unweighted exposure, so
 that a turn of the common space becomes c = r . He for one random unit vector r, the same for every
-site (Langsrud 2005). What neighbouring sites share, they go on sharing. A unit without reads has no
-dimension at a site: its image is taken out of r, and r scaled back to length 1.
+site (Langsrud 2005). What neighbouring sites share, they go on sharing. The vectors r are
+orthogonal to the exposure: what is turned are the full model's residuals, with one degree of
+freedom less. A unit without reads has no dimension at a site: its image is taken out of r, and r
+scaled back to length 1.
 """
 
 import numpy as np
@@ -148,8 +150,8 @@ def moved_scores(
     methylated, coverage : (sites, units) counts
     anchor : (r + 1, units) the reduced model's basis and the observed exposure, orthonormal
     group, n_groups : as `fit_sites`
-    moved : (b, units) exposures, or with `rotate` unit vectors of the reduced model's
-        complement; the first is the observed exposure
+    moved : (b, units) exposures, or with `rotate` unit vectors orthogonal to the anchor; the
+        first is the observed exposure
     knots, rhos, prior_df, prior_scale, limits : the engine's
     keep : (sites,) which sites to test
 
@@ -200,8 +202,10 @@ def moved_scores(
                 c, own = _rotated(moved[r], s.error, rows, found), v
             if own <= 0.0:
                 continue
-            left = max(total - c * c, 0.0)
-            variance, freedom = moderated(left, df, prior_df, prior_scale, limits)
+            left, own_df = total - c * c, df
+            if rotate and r > 0:
+                left, own_df = left - u * u / v, df - 1
+            variance, freedom = moderated(max(left, 0.0), own_df, prior_df, prior_scale, limits)
             z[r // LANES, i, r % LANES] = normal_score(c / np.sqrt(variance), freedom)
             root[r // LANES, i, r % LANES] = np.sqrt(own / variance)
     return z, root

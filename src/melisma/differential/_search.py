@@ -19,7 +19,9 @@ _LEARNING_SITES = 200_000
 _LEARNING_MOVES = 20
 # Labellings that are searched at once: the reduced model is fitted anew for each such lot.
 _LOT = 8 * _scores.LANES
-_LEVELS = np.array([0.1, 0.3, 0.7, 0.9])
+LEVELS = np.array([0.1, 0.3, 0.7, 0.9])
+_STRATA = 15
+_FEW_PAIRS = 2000.0
 _DISTANCES = np.array([1, 10, 25, 50, 100, 200, 400, 800, 1600, 3200])
 
 
@@ -40,12 +42,18 @@ class Search:
 
 
 class Null(NamedTuple):
-    """How scores behave without an effect: strata's scales and their correlation in space."""
+    """How scores behave without an effect, by stratum of level and coverage, (strata,).
+
+    scale : root mean square
+    shared : the scores of two sites d apart correlate by shared_i * shared_k * exp(-d / length)
+    scores : the observed normal scores of the sites it was learned from
+    """
 
     coverage_edges: Floats
     scale: Floats
-    ceiling: float
+    shared: Floats
     length: float
+    scores: Floats
 
 
 class Candidates(NamedTuple):
@@ -67,6 +75,9 @@ class Levelled(NamedTuple):
 def learn_null(methylome: xr.Dataset, engine: Engine, moves: Moves) -> Null:
     """Scales of the null's scores by level and coverage, and the residuals' autocorrelation."""
     learned = moves._replace(rows=moves.rows[: 1 + _LEARNING_MOVES])
+    every = max(1, methylome.sizes["site"] // _LEARNING_SITES)
+    reads = map_stretches(methylome, engine, lambda s: s.coverage.sum(axis=1), every=every)
+    edges = np.quantile(np.concatenate([part[part > 0] for part in reads]), [1 / 3, 2 / 3])
 
     def learn(stretch: Stretch) -> tuple[Any, ...]:
         fit = engine.fit(stretch.methylated, stretch.coverage)
@@ -75,15 +86,23 @@ def learn_null(methylome: xr.Dataset, engine: Engine, moves: Moves) -> Null:
         used = keep & (root[0, :, 0] > 0)
         squares = (lanes(z, len(learned.rows))[1:, used].astype(np.float64) ** 2).mean(axis=0)
         residual = engine.residuals(stretch.methylated, stretch.coverage, keep)
-        pairs = _segments.residual_correlation(residual, stretch.position, _DISTANCES, 8)
-        return squares, fit.level[used], stretch.coverage.sum(axis=1)[used], *pairs
+        strata = strata_of(stretch, edges)
+        pairs = _segments.residual_correlation(
+            residual, stretch.position, strata, _STRATA, _DISTANCES, 8
+        )
+        return squares, strata[used], z[0, used, 0], *pairs
 
-    every = max(1, methylome.sizes["site"] // _LEARNING_SITES)
     parts = list(map_stretches(methylome, engine, learn, every=every))
-    squares, level, reads = (np.concatenate([part[k] for part in parts]) for k in range(3))
+    squares, where, scores = (np.concatenate([part[k] for part in parts]) for k in range(3))
     sums, pairs = (np.sum([part[k] for part in parts], axis=0) for k in (3, 4))
-    edges = np.quantile(reads, [1 / 3, 2 / 3])
-    return Null(edges, _strata_scales(squares, level, reads, edges), *_fit_correlation(sums, pairs))
+    return Null(edges, _strata_scales(squares, where), *_fit_correlation(sums, pairs), scores)
+
+
+def strata_of(stretch: Stretch, coverage_edges: Floats) -> npt.NDArray[np.int64]:
+    """The stratum of each site's level and coverage."""
+    reads = stretch.coverage.sum(axis=1)
+    level = stretch.methylated.sum(axis=1) / np.maximum(reads, 1)
+    return np.searchsorted(LEVELS, level) * 3 + np.searchsorted(coverage_edges, reads)
 
 
 def moved(
@@ -102,30 +121,39 @@ def lanes(values: Floats, labellings: int) -> Floats:
     return values.transpose(0, 2, 1).reshape(-1, values.shape[1])[:labellings]
 
 
-def _strata_scales(squares: Floats, level: Floats, reads: Floats, edges: Floats) -> Floats:
-    """Root mean square score in each stratum, (levels, coverages), shrunk to 1 where sites lack."""
-    where = np.searchsorted(_LEVELS, level) * 3 + np.searchsorted(edges, reads)
-    count = np.bincount(where, minlength=15)
-    total = np.bincount(where, weights=squares, minlength=15)
+def _strata_scales(squares: Floats, stratum: npt.NDArray[np.int64]) -> Floats:
+    """Root mean square score in each stratum, shrunk to 1 where sites lack."""
+    count = np.bincount(stratum, minlength=_STRATA)
+    total = np.bincount(stratum, weights=squares, minlength=_STRATA)
     # 50 sites' worth of unit variance keeps a stratum of few sites near 1.
-    return np.sqrt((total + 50.0) / (count + 50.0)).reshape(5, 3)
+    return np.sqrt((total + 50.0) / (count + 50.0))
 
 
-def _fit_correlation(sums: Floats, pairs: Floats) -> tuple[float, float]:
-    """ceiling and length of ceiling * exp(-d / length), least squares over distance bins."""
-    used = pairs > 100
-    if not used.any():
-        return 0.0, 1.0
-    middle = np.sqrt(_DISTANCES[:-1] * _DISTANCES[1:])[used]
-    observed, weight = (sums[used] / pairs[used]), np.sqrt(pairs[used])
-    best = (np.inf, 0.0, 1.0)
+def _fit_correlation(sums: Floats, pairs: Floats) -> tuple[Floats, float]:
+    """shared, a stratum, and length of shared^2 * exp(-d / length) by least squares.
+
+    sums, pairs : (strata, distances)
+    """
+    weight = np.where(pairs > 100, pairs, 0.0)
+    if not weight.any():
+        return np.zeros(len(sums)), 1.0
+    middle = np.sqrt(_DISTANCES[:-1] * _DISTANCES[1:])
+    observed = sums / np.maximum(pairs, 1.0)
+    # A stratum of few pairs is drawn to what all strata have together.
+    whole = (weight * observed).sum(axis=0) / np.maximum(weight.sum(axis=0), 1.0)
+    weight = np.vstack([weight, weight.sum(axis=0)])
+    observed = np.vstack([observed, whole])
+    best = (np.inf, np.zeros(len(sums)), 1.0)
     for length in np.geomspace(50, 20_000, 60):
         shape = np.exp(-middle / length)
-        ceiling = (weight * shape * observed).sum() / (weight * shape**2).sum()
-        ceiling = float(np.clip(ceiling, 0.0, 0.95))
-        loss = float((weight * (observed - ceiling * shape) ** 2).sum())
+        top, norm = (weight * shape * observed).sum(axis=1), (weight * shape**2).sum(axis=1)
+        common = top[-1] / norm[-1]
+        ceiling = (top + _FEW_PAIRS * common) / (norm + _FEW_PAIRS)
+        ceiling = np.clip(ceiling[:-1], 0.0, 0.95)
+        left = observed[:-1] - ceiling[:, None] * shape
+        loss = float((weight[:-1] * left**2).sum())
         if loss < best[0]:
-            best = (loss, ceiling, float(length))
+            best = (loss, np.sqrt(ceiling), float(length))
     return best[1], best[2]
 
 
@@ -174,7 +202,8 @@ def _search_stretch(
     if not keep.any():
         return []
     reads = stretch.coverage.sum(axis=1)
-    scale = strata_scale(stretch, null)
+    strata = strata_of(stretch, null.coverage_edges)
+    scale, shared = null.scale[strata].astype(np.float32), null.shared[strata]
     weight = np.where(keep, np.sqrt(reads), 0.0)
     decay = _segments.decays(stretch.position, null.length)
     found = []
@@ -184,13 +213,13 @@ def _search_stretch(
         z, root = moved(engine, stretch, moves._replace(rows=lot), keep)
         z /= scale[None, :, None]
         smooth = _segments.smooth_scores(
-            z, stretch.position, weight, search.half_width, null.ceiling, decay
+            z, stretch.position, weight, search.half_width, shared, decay
         )
         for r in range(first > 0, len(lot)):
             block, lane = divmod(r, _scores.LANES)
             start, end, statistic = _segments.find_segments(
                 z[block, :, lane], root[block, :, lane], smooth[block, :, lane], stretch.position,
-                keep, null.ceiling, decay, search.threshold, search.max_gap, search.min_sites,
+                keep, shared, decay, search.threshold, search.max_gap, search.min_sites,
             )  # fmt: skip
             if len(start):
                 labelling = np.full(len(start), r + max(first - 1, 0))
@@ -198,11 +227,3 @@ def _search_stretch(
                     Candidates(labelling, start + stretch.first, end + stretch.first, statistic)
                 )
     return found
-
-
-def strata_scale(stretch: Stretch, null: Null) -> Floats:
-    """The null's scale of each site's scores, (sites,) float32."""
-    reads = stretch.coverage.sum(axis=1)
-    level = stretch.methylated.sum(axis=1) / np.maximum(reads, 1)
-    strata = (np.searchsorted(_LEVELS, level), np.searchsorted(null.coverage_edges, reads))
-    return null.scale[strata].astype(np.float32)

@@ -21,7 +21,7 @@ def _tricube(distance, half):
 
 
 @njit(cache=True, nogil=True)
-def smooth_scores(score, position, weight, half, ceiling, decay):
+def smooth_scores(score, position, weight, half, shared, decay):
     """Scores smoothed along the genome, over their standard deviation under the null.
 
     Parameters
@@ -29,8 +29,8 @@ def smooth_scores(score, position, weight, half, ceiling, decay):
     score : (blocks, sites, lanes) float32, a lane a labelling
     position, weight : (sites,) sorted positions; weight 0 leaves a site out
     half : the tricube kernel's half width in bases
-    ceiling, decay : correlation of the scores of two sites d apart, ceiling * exp(-d / length),
-        with `decays`
+    shared, decay : correlation of the scores of two sites d apart,
+        shared_i * shared_k * exp(-d / length), with `decays`
 
     Returns
     -------
@@ -52,15 +52,15 @@ def smooth_scores(score, position, weight, half, ceiling, decay):
                 carried *= decay[k]
             if w > 0.0:
                 own += w * w
-                cross += w * carried
-                carried += w
+                cross += w * shared[k] * carried
+                carried += w * shared[k]
                 w32 = np.float32(w)
                 for b in range(blocks):
                     for lane in range(lanes):
                         smooth[b, i, lane] += w32 * score[b, k, lane]
             k += 1
         if own > 0.0:
-            scale = np.float32(1.0 / np.sqrt(own + 2.0 * ceiling * cross))
+            scale = np.float32(1.0 / np.sqrt(own + 2.0 * cross))
             for b in range(blocks):
                 for lane in range(lanes):
                     smooth[b, i, lane] *= scale
@@ -69,7 +69,7 @@ def smooth_scores(score, position, weight, half, ceiling, decay):
 
 @njit(cache=True, nogil=True)
 def find_segments(
-    score, root, smooth, position, tested, ceiling, decay, threshold, max_gap, min_sites
+    score, root, smooth, position, tested, shared, decay, threshold, max_gap, min_sites
 ):
     """Candidate regions of one labelling.
 
@@ -79,7 +79,7 @@ def find_segments(
     root : (sites,) square root of the information, in units of the moderated variance
     smooth : (sites,) of `smooth_scores`
     tested : (sites,) which sites count
-    ceiling, decay : as `smooth_scores`
+    shared, decay : as `smooth_scores`
     threshold : on the absolute smoothed score; max_gap in bases; min_sites in a region
 
     Returns
@@ -109,7 +109,7 @@ def find_segments(
         if inside >= min_sites:
             starts.append(start)
             ends.append(end)
-            statistics.append(region_statistic(score, root, start, end, ceiling, decay))
+            statistics.append(region_statistic(score, root, start, end, shared, decay))
             i = max(j, end)
         else:
             i = j
@@ -177,7 +177,7 @@ def _refine(score, root, position, start, end, sign, max_gap, floor):
 
 
 @njit(cache=True, nogil=True)
-def region_statistic(score, root, start, end, ceiling, decay):
+def region_statistic(score, root, start, end, shared, decay):
     """Information-weighted sum of scores over its standard deviation under the null."""
     total = 0.0
     own = 0.0
@@ -188,44 +188,75 @@ def region_statistic(score, root, start, end, ceiling, decay):
             carried *= decay[k]
         total += root[k] * score[k]
         own += root[k] * root[k]
-        cross += root[k] * carried
-        carried += root[k]
-    variance = own + 2.0 * ceiling * cross
+        cross += root[k] * shared[k] * carried
+        carried += root[k] * shared[k]
+    variance = own + 2.0 * cross
     return total / np.sqrt(variance) if variance > 0.0 else 0.0
 
 
 @njit(cache=True, nogil=True)
-def residual_correlation(residual, position, edges, neighbours):
-    """Sums of products and counts of pairs of sites, by distance.
+def residual_correlation(residual, position, stratum, strata, edges, neighbours):
+    """Sums of products and counts of pairs of sites of one stratum, by distance.
 
     residual : (sites, units) rows of unit length, or zero
+    stratum : (sites,) below `strata`
     edges : (k + 1,) bin edges in bases
     neighbours : how many following sites each site is paired with
 
     Returns
     -------
-    sums, pairs, each (k,)
+    sums, pairs, each (strata, k)
     """
     sites, units = residual.shape
     bins = len(edges) - 1
-    sums = np.zeros(bins)
-    pairs = np.zeros(bins)
+    sums = np.zeros((strata, bins))
+    pairs = np.zeros((strata, bins))
+    seen = np.zeros(sites, dtype=np.bool_)
     for i in range(sites):
+        for j in range(units):
+            seen[i] |= residual[i, j] != 0.0
+    for i in range(sites):
+        if not seen[i]:
+            continue
         for k in range(i + 1, min(i + 1 + neighbours, sites)):
             distance = position[k] - position[i]
             if distance >= edges[-1]:
                 break
             where = np.searchsorted(edges, distance, side="right") - 1
-            if where < 0:
+            if where < 0 or not seen[k] or stratum[k] != stratum[i]:
                 continue
             dot = 0.0
-            norms = 0.0
-            norms_k = 0.0
             for j in range(units):
                 dot += residual[i, j] * residual[k, j]
-                norms += residual[i, j] * residual[i, j]
-                norms_k += residual[k, j] * residual[k, j]
-            if norms > 0.0 and norms_k > 0.0:
-                sums[where] += dot
-                pairs[where] += 1.0
+            sums[stratum[i], where] += dot
+            pairs[stratum[i], where] += 1.0
     return sums, pairs
+
+
+@njit(cache=True, nogil=True)
+def neighbour_squares(delta, variance, position, half):
+    """Squares of each site's difference from its neighbours' weighted mean, over their variance.
+
+    delta, variance, position : (sites,)
+    half : neighbours lie within so many bases; a site without any is left out
+    """
+    sites = len(delta)
+    out = np.empty(sites)
+    found = 0
+    lo = 0
+    for i in range(sites):
+        while position[i] - position[lo] > half:
+            lo += 1
+        weight = 0.0
+        mean = 0.0
+        k = lo
+        while k < sites and position[k] - position[i] <= half:
+            if k != i:
+                weight += 1.0 / variance[k]
+                mean += delta[k] / variance[k]
+            k += 1
+        if weight > 0.0:
+            off = delta[i] - mean / weight
+            out[found] = off * off / (variance[i] + 1.0 / weight)
+            found += 1
+    return out[:found]

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from typing import NamedTuple, TypeVar
@@ -37,13 +37,12 @@ def stretches(methylome: xr.Dataset, *, every: int = 1) -> Iterator[Stretch]:
 
     every : take each k-th stretch, and read only the chunks that hold them
     """
-    cuts = _cuts(methylome)[::every]
     held = _Held(methylome)
-    for start, end in cuts:
+    for start, end in spans_of(methylome)[::every]:
         yield held.stretch(start, end)
 
 
-def _cuts(methylome: xr.Dataset) -> list[tuple[int, int]]:
+def spans_of(methylome: xr.Dataset) -> list[tuple[int, int]]:
     """[start, end) of every stretch; they depend on positions only, not on how a store is cut."""
     offsets = contig_offsets(methylome["contig"].values, len(methylome.attrs["contigs"]))
     position = methylome["position"].values
@@ -112,18 +111,36 @@ def map_stretches(
 ) -> Iterator[Found]:
     """Apply `work` to the stretches of the units' counts in threads; results come in order.
 
-    A few stretches more than there are threads are held at once.
+    every : take each k-th stretch
+    """
+    spans = spans_of(methylome)[::every]
+    return map_spans(methylome, engine, lambda stretch, _: work(stretch), spans)
+
+
+def map_spans(
+    methylome: xr.Dataset,
+    engine: Engine | None,
+    work: Callable[[Stretch, int], Found],
+    spans: Sequence[tuple[int, int]],
+) -> Iterator[Found]:
+    """Apply `work` to spans of sites [start, end) and their number, starts in order, as above.
+
+    A few spans more than there are threads are held at once. Without an engine the counts are the
+    samples'.
     """
     workers = os.cpu_count() or 1
+    held = _Held(methylome)
 
-    def pooled(stretch: Stretch) -> Found:
+    def pooled(stretch: Stretch, k: int) -> Found:
+        if engine is None:
+            return work(stretch, k)
         counts = engine.pool(stretch.methylated, stretch.coverage)
-        return work(Stretch(stretch.first, stretch.position, *counts))
+        return work(Stretch(stretch.first, stretch.position, *counts), k)
 
     waiting: deque[Future[Found]] = deque()
     with ThreadPoolExecutor(workers) as pool:
-        for stretch in stretches(methylome, every=every):
-            waiting.append(pool.submit(pooled, stretch))
+        for k, (start, end) in enumerate(spans):
+            waiting.append(pool.submit(pooled, held.stretch(start, end), k))
             if len(waiting) > workers + 1:
                 yield waiting.popleft().result()
         while waiting:

@@ -1,15 +1,17 @@
-"""Region tests: where neighbouring sites differ together, with an FDR from relabelled data."""
+"""Region tests: where neighbouring sites differ together, with an FDR from moved data."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import xarray as xr
 
-from melisma.design import Comparison, Design
+from melisma.design import Comparison, Contrast, Design, NoReplicates, make_contrasts
+from melisma.differential import _no_replicates
+from melisma.differential._effects import Effects
 from melisma.differential._engine import Engine, build_engine
+from melisma.differential._judge import judge
 from melisma.differential._kernels import Floats
 from melisma.differential._relabel import draw_moves
 from melisma.differential._search import (
@@ -19,37 +21,47 @@ from melisma.differential._search import (
     learn_null,
     search_regions,
 )
-from melisma.differential.sites import (
-    check_samples,
-    mover_interval,
-    one_comparison,
+from melisma.differential._shift import (
+    GLOBAL_SHIFT,
+    Shift,
+    against_shift,
+    learn_shift,
+    moving_share,
+    shift_note,
 )
-from melisma.methylome import single_mark
+from melisma.differential.sites import check_samples, mover_interval, one_comparison
+from melisma.errors import MelismaError
+from melisma.methylome import CONTEXTS, single_mark
 
-# Family-wise p needs this many relabellings to reach .05 with room (1 / 40).
-_MIN_FAMILY = 39
-_MASK_ROUNDS = 2
 # Labellings times sites kept in reach of a minute: 999 up to 50,000 sites, 100 at half a
 # million, 10 at 5 million and above.
 _WORK = 5e7
 _MOST_RELABELLINGS = 999
 _FEWEST_RELABELLINGS = 10
+_ADJECTIVES = {
+    "relabellings": "relabelled",
+    "rotations": "rotated",
+    "exchanges of reads": "exchanged",
+}
 
 
 @dataclass(frozen=True)
 class RegionTests:
     """What `find_regions` found.
 
-    `table` has a row a candidate region: region, contig, start, end, mark, sites, statistic,
-    delta_beta, ci_low, ci_high, p, q, p_family. `called_by_relabelling` says how many regions
-    each relabelled (or rotated, as `null` says) data set would have called at the same cut;
-    `distinct` is the number of distinct relabellings.
+    `table` has a row a candidate region: region, contig, start, end, mark, context, sites,
+    statistic, delta_beta, ci_low, ci_high, p, q, p_family, and where the genome moves as a whole
+    delta_shift and p_shift. `null` says what stands for no effect, `relabellings` how many of it;
+    `called_by_relabelling` how many regions each would have called at the same cut; `distinct` is
+    the number of distinct relabellings. `comparison` and `engine` are None without replicates.
+    `notes` says what a reader of the result must know.
     """
 
     table: pl.DataFrame
-    comparison: Comparison
-    engine: Engine
-    null: Literal["relabellings", "rotations"]
+    contrast: Contrast
+    comparison: Comparison | None
+    engine: Engine | None
+    null: Literal["relabellings", "rotations", "exchanges of reads"]
     relabellings: int
     distinct: int
     null_regions: float
@@ -57,12 +69,15 @@ class RegionTests:
     q: float
     seed: int
     search: Search
+    notes: tuple[str, ...]
 
     @property
     def null_words(self) -> str:
         """What the regions were judged against: `999 relabellings of 6,435`."""
         if self.null == "relabellings":
             return f"{self.relabellings} relabellings of {self.distinct:,}"
+        if self.comparison is None:
+            return f"{self.relabellings} exchanges of reads, without replicates"
         relabellings = "relabelling" if self.distinct == 1 else "relabellings"
         units = f"{self.comparison.n_units} {self.comparison.unit}"
         if self.comparison.side is not None and self.comparison.unit == "samples":
@@ -71,12 +86,29 @@ class RegionTests:
 
     @property
     def null_adjective(self) -> str:
-        """What the null's data are: `relabelled` or `rotated`."""
-        return "relabelled" if self.null == "relabellings" else "rotated"
+        """What the null's data are: `relabelled`, `rotated` or `exchanged`."""
+        return _ADJECTIVES[self.null]
 
     def significant(self) -> pl.DataFrame:
         """The regions with a q-value below the asked one, the smallest p first."""
         return self.table.filter(pl.col("q") < self.q).sort("p", "start")
+
+
+class _Asked(NamedTuple):
+    """What a search is asked for, in every context the same."""
+
+    design: Design
+    contrast: str
+    q: float
+    relabellings: int | None
+    seed: int
+    search: Search
+
+    def moves(self, methylome: xr.Dataset) -> int:
+        """How many relabellings, rotations or exchanges; fewer on more sites by default."""
+        affordable = int(_WORK / max(methylome.sizes["site"], 1))
+        fewest, most = _FEWEST_RELABELLINGS, _MOST_RELABELLINGS
+        return self.relabellings or min(max(affordable, fewest), most)
 
 
 def find_regions(
@@ -85,9 +117,11 @@ def find_regions(
     contrast: str,
     *,
     mark: str | None = None,
+    context: str | None = None,
     q: float = 0.05,
     relabellings: int | None = None,
     seed: int = 1,
+    no_replicates: bool = False,
     search: Search = Search(),
 ) -> RegionTests:
     """Which regions' marks differ along a contrast, judged against relabelled or rotated data.
@@ -98,15 +132,17 @@ def find_regions(
     autocorrelation allowed for. The same search runs on relabelled data (whole samples, within
     exchangeability blocks) or, where fewer than 200 distinct relabellings exist, on rotated
     residuals, and q is the expected number of null regions outside called regions over the
-    observed number.
+    observed number. Contexts (CG, CHG, CHH) are searched apart, each with its own q.
 
     Parameters
     ----------
     methylome, design, contrast, mark : as for `site_tests`
+    context : search this one only
     q : the false discovery rate at which regions are called (and masked from the null)
     relabellings : how many, or how many rotations; default 999 up to 50,000 sites, fewer on
         more, 10 at the least
     seed : of their choice
+    no_replicates : without replicates, take the variance from reads and neighbouring sites
 
     Returns
     -------
@@ -116,142 +152,201 @@ def find_regions(
     Raises
     ------
     MelismaError
-        As `site_tests`.
+        As `site_tests`; without replicates, unless `no_replicates` asks for it.
     """
-    comparison = one_comparison(design, contrast)
     check_samples(methylome, design)
+    asked = _Asked(design, contrast, q, relabellings, seed, search)
     methylome = single_mark(methylome, mark)
+    try:
+        comparison = one_comparison(design, contrast)
+    except NoReplicates as error:
+        if not no_replicates:
+            raise NoReplicates(
+                f"{error} Or ask for regions without replicates (--no-replicates): their variance "
+                "is then that of reads and neighbouring sites only."
+            ) from error
+        comparison = None
+    if no_replicates and comparison is not None:
+        raise MelismaError(
+            f"{contrast} has replicates: leave out --no-replicates, and their variation counts."
+        )
+    found: list[RegionTests] = []
+    empty: dict[str, str] = {}
+    parts = _by_context(methylome, context)
+    for name, part in parts.items():
+        try:
+            if comparison is None:
+                found.append(_without_replicates(part, asked))
+            else:
+                found.append(_with_replicates(part, asked, comparison))
+        except MelismaError as error:
+            if len(parts) == 1:
+                raise
+            empty[name] = f"{name}: {error}"
+    if not found:
+        raise MelismaError(next(iter(empty.values())))
+    return _joined(found, list(parts), empty)
+
+
+def _by_context(methylome: xr.Dataset, context: str | None) -> dict[str, xr.Dataset]:
+    """The methylome's contexts, or the one asked for, each with its sites."""
+    held = methylome["context"].values
+    present = [CONTEXTS[k] for k in np.unique(held)]
+    if context is not None and context not in present:
+        raise MelismaError(
+            f"The methylome has no sites of context {context!r}; it has {', '.join(present)}."
+        )
+    if len(present) < 2:
+        return dict.fromkeys(present or ["unknown"], methylome)
+    return {
+        name: methylome.isel(site=np.flatnonzero(held == CONTEXTS.index(name)))
+        for name in ([context] if context else present)
+    }
+
+
+def _with_replicates(methylome: xr.Dataset, asked: _Asked, comparison: Comparison) -> RegionTests:
     engine = build_engine(methylome, comparison)
-    moves = draw_moves(comparison, relabellings or _affordable(methylome.sizes["site"]), seed)
+    moves = draw_moves(comparison, asked.moves(methylome), asked.seed)
     null = learn_null(methylome, engine, moves)
-    candidates, levelled = search_regions(methylome, engine, moves, null, search)
-    judged = judge(candidates, methylome.sizes["site"], moves.drawn, q)
-    return RegionTests(
-        table=_table(methylome, engine, candidates, levelled, judged),
+    candidates, levelled = search_regions(methylome, engine, moves, null, asked.search)
+    shift = None
+    if (moving := moving_share(null.scores)) > GLOBAL_SHIFT:
+        shift = learn_shift(methylome, engine, moving)
+    found = RegionTests(
+        table=pl.DataFrame(),
+        contrast=comparison.contrast,
         comparison=comparison,
         engine=engine,
         null=moves.kind,
         relabellings=moves.drawn,
         distinct=moves.distinct,
-        null_regions=float((candidates.labelling > 0).sum() / moves.drawn),
-        called_by_relabelling=judged.called_by_relabelling,
-        q=q,
-        seed=seed,
-        search=search,
+        null_regions=0.0,
+        called_by_relabelling=(),
+        q=asked.q,
+        seed=asked.seed,
+        search=asked.search,
+        notes=(*comparison.notes, *engine.notes),
     )
+    effects = region_effects(engine, levelled)
+    return _judged(methylome, found, candidates, levelled, effects, shift)
 
 
-def _affordable(sites: int) -> int:
-    return int(np.clip(_WORK / max(sites, 1), _FEWEST_RELABELLINGS, _MOST_RELABELLINGS))
+def _without_replicates(methylome: xr.Dataset, asked: _Asked) -> RegionTests:
+    contrast = make_contrasts(asked.design, asked.contrast)[0]
+    sides = _no_replicates.sides_of(asked.design, contrast)
+    learned = _no_replicates.learn(methylome, sides, asked.search)
+    draws = asked.moves(methylome)
+    candidates, levelled = _no_replicates.search_without_replicates(
+        methylome, sides, learned.dispersion, draws, asked.seed, asked.search
+    )
+    found = RegionTests(
+        table=pl.DataFrame(),
+        contrast=contrast,
+        comparison=None,
+        engine=None,
+        null="exchanges of reads",
+        relabellings=draws,
+        distinct=1,
+        null_regions=0.0,
+        called_by_relabelling=(),
+        q=asked.q,
+        seed=asked.seed,
+        search=asked.search,
+        notes=(_no_replicates.note(contrast, sides, learned),),
+    )
+    effects = _no_replicates.effects(levelled, learned.dispersion)
+    shift = learned.shift if learned.shift.moving > GLOBAL_SHIFT else None
+    return _judged(methylome, found, candidates, levelled, _interval(effects), shift)
 
 
-@dataclass(frozen=True)
-class Judged:
-    """p, q, p_family of the observed candidates, (regions,), and the null's calls at the cut."""
-
-    p: Floats
-    q: Floats
-    p_family: Floats
-    called_by_relabelling: tuple[int, ...]
-
-
-def judge(candidates: Candidates, sites: int, relabellings: int, q: float) -> Judged:
-    """False discovery rates with called regions masked from the null.
-
-    FDR(t) = (1 + null regions >= t outside called ones) / relabellings, scaled by all sites over
-    unmasked sites, over observed regions >= t; made monotone; called, masked, twice over.
-    """
-    observed = candidates.labelling == 0
-    statistic = np.abs(candidates.statistic)
-    own, null = statistic[observed], statistic[~observed]
-    start, end = candidates.start[observed], candidates.end[observed]
-    called = np.zeros(len(own), dtype=bool)
-    values = np.ones(len(own))
-    for _ in range(_MASK_ROUNDS + 1):
-        outside = ~_overlaps(
-            candidates.start[~observed], candidates.end[~observed], start[called], end[called]
-        )
-        masked = int((end[called] - start[called]).sum())
-        values = _false_discovery(own, null[outside], relabellings, sites / max(sites - masked, 1))
-        again = values < q
-        if (again == called).all():
-            break
-        called = again
-    above = _count_at_least(null, own)
-    # At least one null candidate a relabelling: p is never resolved finer than their number.
-    p = np.minimum((1.0 + above) / (1.0 + max(len(null), relabellings)), 1.0)
-    family = np.full(len(own), np.nan)
-    labelling = candidates.labelling[~observed]
-    if relabellings >= _MIN_FAMILY:
-        largest = np.zeros(relabellings)
-        np.maximum.at(largest, labelling - 1, null)
-        family = (1.0 + _count_at_least(largest, own)) / (1.0 + relabellings)
-    cut = own[called].min() if called.any() else np.inf
-    calls = np.bincount(labelling[null >= cut] - 1, minlength=relabellings)
-    return Judged(p, values, family, tuple(int(n) for n in calls))
-
-
-def _count_at_least(values: Floats, thresholds: Floats) -> Floats:
-    return len(values) - np.searchsorted(np.sort(values), thresholds, side="left").astype(float)
-
-
-def _false_discovery(own: Floats, null: Floats, relabellings: int, rescale: float) -> Floats:
-    expected = (1.0 + _count_at_least(null, own)) / relabellings * rescale
-    rate = np.minimum(expected / _count_at_least(own, own), 1.0)
-    order = np.argsort(own)
-    monotone = np.empty(len(own))
-    # A smaller statistic never has a smaller q: running minimum from the smallest upwards.
-    monotone[order] = np.minimum.accumulate(rate[order])
-    return monotone
-
-
-def _overlaps(
-    start: npt.NDArray[np.int64],
-    end: npt.NDArray[np.int64],
-    other_start: npt.NDArray[np.int64],
-    other_end: npt.NDArray[np.int64],
-) -> npt.NDArray[np.bool_]:
-    """Which [start, end) overlap any of the sorted, disjoint others."""
-    order = np.argsort(other_start)
-    k = np.searchsorted(other_end[order], start, side="right")
-    starts = np.append(other_start[order], np.iinfo(np.int64).max)
-    return starts[k] < end
-
-
-def _table(
+def _judged(
     methylome: xr.Dataset,
-    engine: Engine,
+    found: RegionTests,
     candidates: Candidates,
     levelled: Levelled,
-    judged: Judged,
-) -> pl.DataFrame:
+    effects: tuple[Floats, Floats, Floats],
+    shift: Shift | None,
+) -> RegionTests:
+    """The tests with their table, judged, and set against a global shift where there is one."""
+    judged = judge(candidates, methylome.sizes["site"], found.relabellings, found.q)
+    table = _places(methylome, candidates).with_columns(
+        pl.Series(name, values)
+        for name, values in (
+            ("statistic", candidates.statistic[candidates.labelling == 0]),
+            *zip(("delta_beta", "ci_low", "ci_high"), effects, strict=True),
+            ("p", judged.p),
+            ("q", judged.q),
+            ("p_family", judged.p_family),
+        )
+    )
+    notes = found.notes
+    if shift is not None:
+        table = against_shift(table, shift, levelled, candidates, found.relabellings)
+        notes = (*notes, shift_note(shift, table.filter(pl.col("q") < found.q), found.q))
+    return replace(
+        found,
+        table=table.with_columns(pl.col(pl.Float64).fill_nan(None)),
+        null_regions=float((candidates.labelling > 0).sum() / found.relabellings),
+        called_by_relabelling=judged.called_by_relabelling,
+        notes=notes,
+    )
+
+
+def _joined(found: list[RegionTests], contexts: list[str], empty: dict[str, str]) -> RegionTests:
+    """The contexts' tests as one; what is said of one context names it."""
+    searched = [name for name in contexts if name not in empty]
+    if len(found) == 1 and not empty:
+        return found[0]
+    order = pl.concat([one.table for one in found], how="diagonal").sort(
+        "contig", "start", maintain_order=True
+    )
+    fewest = min(one.relabellings for one in found)
+    calls = [one.called_by_relabelling[:fewest] for one in found]
+    said = [
+        (note if all(note in one.notes for one in found) else f"{name}: {note}")
+        for name, one in zip(searched, found, strict=True)
+        for note in one.notes
+    ]
+    return replace(
+        found[0],
+        table=order,
+        relabellings=fewest,
+        null_regions=sum(one.null_regions for one in found),
+        called_by_relabelling=tuple(int(n) for n in np.sum(calls, axis=0)),
+        notes=(
+            f"The contexts {', '.join(contexts)} were searched apart, each with its own q.",
+            *dict.fromkeys(said),
+            *empty.values(),
+        ),
+    )
+
+
+def _places(methylome: xr.Dataset, candidates: Candidates) -> pl.DataFrame:
+    """Where the observed candidates lie: region, contig, start, end, mark, context, sites."""
     own = candidates.labelling == 0
     start, end = candidates.start[own], candidates.end[own]
-    contigs = methylome.attrs["contigs"]
-    mark = methylome.attrs["marks"][int(methylome["mark"][:1].values[0])]
+    names = {
+        name: pl.Series(words, dtype=pl.String)
+        for name, words in (
+            ("contig", methylome.attrs["contigs"]),
+            ("mark", methylome.attrs["marks"]),
+            ("context", CONTEXTS),
+        )
+    }
     position = methylome["position"].values
-    contig = [contigs[i] for i in methylome["contig"].values[start]]
     first, last = position[start].astype(np.int64), position[end - 1].astype(np.int64) + 1
-    delta, low, high = region_effects(engine, levelled)
-    table = pl.DataFrame(
-        {
-            "region": [f"{c}:{a}-{b}" for c, a, b in zip(contig, first, last, strict=True)],
-            "contig": contig,
-            "start": first,
-            "end": last,
-            "mark": [mark] * len(start),
-            "sites": end - start,
-            "statistic": candidates.statistic[own],
-            "delta_beta": delta,
-            "ci_low": low,
-            "ci_high": high,
-            "p": judged.p,
-            "q": judged.q,
-            "p_family": judged.p_family,
-        },
-        schema_overrides={"region": pl.String, "contig": pl.String, "mark": pl.String},
+    code = {name: methylome[name][:1].values.repeat(len(start)) for name in ("mark", "context")}
+    code["contig"] = methylome["contig"].values[start]
+    columns = {name: words.gather(code[name].astype(np.int64)) for name, words in names.items()}
+    return pl.DataFrame({"contig": columns["contig"], "start": first, "end": last}).select(
+        pl.format("{}:{}-{}", "contig", "start", "end").alias("region"),
+        "contig",
+        "start",
+        "end",
+        columns["mark"].alias("mark"),
+        columns["context"].alias("context"),
+        pl.Series("sites", end - start),
     )
-    return table.with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
 def region_effects(engine: Engine, levelled: Levelled) -> tuple[Floats, Floats, Floats]:
@@ -261,3 +356,9 @@ def region_effects(engine: Engine, levelled: Levelled) -> tuple[Floats, Floats, 
         dispersion = np.where(effects.df >= 1, effects.residual / effects.df, np.nan)
     low, high = mover_interval(effects, dispersion, effects.df.astype(np.float64))
     return effects.delta, low, high
+
+
+def _interval(effects: Effects) -> tuple[Floats, Floats, Floats]:
+    """Difference and interval where the dispersion is already in the effective reads."""
+    known = np.ones(len(effects.delta))
+    return effects.delta, *mover_interval(effects, known, np.full(len(known), np.inf))
