@@ -5,9 +5,10 @@ import polars as pl
 import pytest
 from calls_files import SHARED, cov, ingested, put, sheet_of
 
-from melisma.calls import ingest
+from melisma.calls import append, ingest
 from melisma.calls._builds import fitting
 from melisma.errors import MelismaError
+from melisma.methylome import open_methylome
 
 
 def refused(tmp_path, *texts, **options):
@@ -141,3 +142,38 @@ def test_the_build_of_accessions(tmp_path):
     found = ingested(tmp_path, cov((5, 1, 1), contig="NC_000067.7"))
     assert found.attrs["build"] == {"name": "mm39", "told_by": "accessions"}
     assert "build" not in ingested(tmp_path, cov((5, 1, 1))).attrs
+
+
+def appended(tmp_path, first, second):
+    """The store of the first text, with the second one's calls appended."""
+    files = [put(tmp_path / "a.txt", first), put(tmp_path / "b.txt", second)]
+    ingest(sheet_of(files[:1]), tmp_path / "s.zarr")
+    new = pl.DataFrame({"sample": ["b"], "path": [str(files[1])]})
+    return append(tmp_path / "s.zarr", new)
+
+
+def test_an_appended_sample_of_another_build_is_refused(tmp_path):
+    mine, other = positions(1), positions(2)
+    with pytest.raises(MelismaError, match=r"Samples of .*s.zarr and b share .* genome builds"):
+        appended(tmp_path, calls(mine), calls(other))
+    with pytest.raises(MelismaError, match="one of them counts from 0 and the other from 1"):
+        append(
+            tmp_path / "s.zarr",
+            sheet_of([put(tmp_path / "c.txt", calls(mine + 1))]).with_columns(sample=pl.lit("c")),
+        )
+    assert open_methylome(tmp_path / "s.zarr").sizes["sample"] == 1
+    assert not list(tmp_path.glob("s.zarr.part"))
+    # Half of the same sites, with some of its own, is of the same build.
+    some = np.union1d(mine[::2], other[::9])
+    done = append(
+        tmp_path / "s.zarr",
+        sheet_of([put(tmp_path / "d.txt", calls(some))]).with_columns(sample=pl.lit("d")),
+    )
+    assert done.samples == 2
+
+
+@pytest.mark.reference
+@pytest.mark.skipif(not SHARED.exists(), reason="../shared/data is absent")
+def test_real_calls_in_hg18_are_not_appended_to_hg19(tmp_path):
+    with pytest.raises(MelismaError, match="compared on chr22.*they are on different genome"):
+        appended(tmp_path, imr90("hg19"), imr90("hg18"))

@@ -16,6 +16,7 @@ from melisma.calls._ingest_levels import have_levels
 from melisma.calls._records import unpack_key
 from melisma.calls._sample import Options, SampleCalls, Source, fingerprint
 from melisma.calls._source import BLOCK_BYTES
+from melisma.calls._stored_sites import stored_sites
 from melisma.design import read_sheet
 from melisma.errors import MelismaError
 from melisma.genome import Genome
@@ -105,7 +106,8 @@ def append(
         samples = _ingest._read_all(sources, options, workers or _ingest._processors())
         samples = _agreeing(store, now, sources, samples)
         if options.genome is None:
-            _builds.check_builds([source.sample for source in sources], samples)
+            names = [f"of {store}", *(source.sample for source in sources)]
+            _builds.check_builds(names, [stored_sites(store, part / "stored"), *samples])
         record = _record(now, new, sources, samples, options)
         with progress.stage("Merging into the store", sum(s.calls for s in samples)) as advance:
             _write(store, now, columns, samples, options.genome, record, advance)
