@@ -1,7 +1,7 @@
 """`melisma sites`: which sites' marks follow a contrast."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,6 +15,7 @@ from melisma.cli._options import (
     Output,
     Store,
 )
+from melisma.errors import MelismaError
 
 if TYPE_CHECKING:
     from melisma import design
@@ -28,6 +29,9 @@ def sites(
     block: Block = None,
     drop_missing: DropMissing = False,
     mark: MarkOption = None,
+    test: Annotated[
+        str, typer.Option(help="`score`, or `fast`: least squares of arcsine levels.")
+    ] = "score",
     q: Level = 0.05,
     out: Output = None,
 ) -> None:
@@ -45,10 +49,14 @@ def sites(
     from melisma.study import open_with_design
 
     check_output(out)
+    if test not in TESTS:
+        raise MelismaError(f"The test {test!r} is not known: use {' or '.join(TESTS)}.")
     with terminal():
         methylome, design = open_with_design(store, formula, block, drop_missing=drop_missing)
         contrasts = make_contrasts(design, contrast)
-        results = [site_tests(methylome, design, one, mark=mark) for one in contrasts]
+        results = [
+            site_tests(methylome, design, one, mark=mark, test=TESTS[test]) for one in contrasts
+        ]
     for result in results:
         _show(result, q, _own_file(out, result.comparison.contrast, len(results)))
 
@@ -106,6 +114,7 @@ def _show(result: "SiteTests", q: float, out: Path | None) -> None:
 
 
 SHOWN = 10
+TESTS: dict[str, Literal["score", "arcsine"]] = {"score": "score", "fast": "arcsine"}
 
 
 def show_rest(called: int, out: Path | None) -> None:

@@ -16,7 +16,9 @@ import xarray as xr
 from scipy.special import chdtrc, fdtrc, ndtr, ndtri, stdtr
 
 from melisma.design import Comparison
-from melisma.differential import _effects, _factors, _kernels, _saddlepoint
+from melisma.differential import _arcsine, _effects, _factors, _kernels, _saddlepoint
+from melisma.differential._checks import MAX_VARIANCE_RATIO as MAX_VARIANCE_RATIO
+from melisma.differential._checks import check_assumptions
 from melisma.differential._effects import Effects
 from melisma.differential._kernels import MIN_MINOR_READS, ROUNDING, Floats, SiteFit
 from melisma.differential._moderation import (
@@ -35,8 +37,6 @@ from melisma.methylome import Block, blocks, chunk_sites
 _LEARNING_COUNTS = 16_000_000
 _CHECKED_SITES = 50_000
 NO_PRIOR = Prior(np.inf, 1.0)
-MAX_VARIANCE_RATIO = 1.5
-MAX_COVERAGE_R2 = 0.6
 _ENOUGH_SITES = 500
 
 Counts = npt.NDArray[np.integer[Any]]
@@ -49,7 +49,8 @@ class Engine:
     `group` (units,) and `n_groups` describe a reduced model of one mean a group; `n_groups` is
     0 for others. `prior` is of dispersions about the reduced model's means as the test takes
     them, `full_prior` about the full model's, for intervals. `notes` says what a reader of the
-    p-values must know.
+    p-values must know. With `arcsine`, the moments of arcsine levels, site tests are by least
+    squares of these.
     """
 
     comparison: Comparison
@@ -61,6 +62,7 @@ class Engine:
     full_prior: Prior
     learned_from: int
     notes: tuple[str, ...] = ()
+    arcsine: _arcsine.Moments | None = None
 
     def pool(self, methylated: Counts, coverage: Counts) -> tuple[Floats, Floats]:
         """M and N of the units, (sites, units) float64, from counts of the samples.
@@ -132,7 +134,7 @@ class Engine:
             return np.where(keep, f_tail(statistic, comparison.k, df), np.nan)
         # stdtr does not take infinite degrees of freedom; 1e10 is the normal to 10 digits.
         tail = stdtr(np.minimum(df, 1e10), -np.abs(statistic))
-        if comparison.unit == "samples within blocks":
+        if comparison.unit == "samples within blocks" or self.arcsine is not None:
             return np.where(keep, 2.0 * tail, np.nan)
         score = -np.sign(statistic) * ndtri(np.maximum(tail, 1e-300))
 
@@ -257,8 +259,10 @@ def can_test(fit: SiteFit) -> npt.NDArray[np.bool_]:
     return enough & (np.abs(fit.skewness) <= fit.max_skewness + ROUNDING)
 
 
-def build_engine(methylome: xr.Dataset, comparison: Comparison) -> Engine:
+def build_engine(methylome: xr.Dataset, comparison: Comparison, *, arcsine: bool = False) -> Engine:
     """Learn dispersion and prior of a comparison from evenly spaced stretches of the methylome.
+
+    With `arcsine` its site tests are least squares of arcsine levels, else score tests.
 
     Raises
     ------
@@ -278,6 +282,8 @@ def build_engine(methylome: xr.Dataset, comparison: Comparison) -> Engine:
             "all samples and coverage in enough of them."
         )
     dispersion = estimate_dispersion(binomial, keep)
+    if arcsine:
+        engine = replace(engine, arcsine=_arcsine.moments_of_arcsine(dispersion))
     fit = _fit(engine, methylated, coverage, dispersion)
     keep = can_test(fit)
     prior = estimate_prior(fit.residual[keep] / fit.df[keep], fit.df[keep].astype(float))
@@ -296,41 +302,9 @@ def build_engine(methylome: xr.Dataset, comparison: Comparison) -> Engine:
         )
         engine = replace(engine, full_prior=about_full)
     step = max(1, len(coverage) // _CHECKED_SITES)
-    notes = check_assumptions(engine, methylated[::step], coverage[::step], keep[::step])
+    residuals = engine.residuals(methylated[::step], coverage[::step], keep[::step])
+    notes = check_assumptions(comparison, residuals, coverage[::step])
     return replace(engine, notes=notes)
-
-
-def check_assumptions(
-    engine: Engine, methylated: Floats, coverage: Floats, keep: npt.NDArray[np.bool_]
-) -> tuple[str, ...]:
-    """Sentences for groups of unlike variance and an exposure that goes with coverage."""
-    comparison, notes = engine.comparison, []
-    if comparison.side is not None and comparison.contrast.levels is not None:
-        rows = engine.residuals(methylated, coverage, keep)
-        along = comparison.exposure / np.linalg.norm(comparison.exposure)
-        leverage = (comparison.reduced**2).sum(axis=1) + along**2
-        sides = [comparison.side == 1, comparison.side == -1]
-        varies = [(rows[:, s] ** 2).sum() / max((1 - leverage[s]).sum(), 1e-9) for s in sides]
-        order = np.argsort(varies)
-        quiet, noisy = (comparison.contrast.levels[k] for k in order)
-        ratio = varies[order[1]] / max(varies[order[0]], 1e-9)
-        if ratio > MAX_VARIANCE_RATIO:
-            notes.append(
-                f"The {noisy} samples vary {ratio:.1f} times as much as the {quiet} ones: p-values "
-                "assume equal variances and, where the groups' sizes differ, are too small if the "
-                "smaller group varies more; relabelled data cannot show this."
-            )
-    depth = np.log(np.maximum(coverage.mean(axis=0), 1e-9))
-    depth = depth - comparison.reduced @ (comparison.reduced.T @ depth)
-    along = np.linalg.qr(comparison.exposures)[0]
-    length = np.linalg.norm(depth)
-    share = float(np.sum((depth @ along / length) ** 2)) if length > 1e-9 else 0.0
-    if share > MAX_COVERAGE_R2:
-        notes.append(
-            f"{comparison.contrast.name} goes with coverage (R2 = {share:.2f}): a difference may "
-            "come from depth."
-        )
-    return tuple(notes)
 
 
 def _learning_blocks(methylome: xr.Dataset) -> Iterator[Block]:
@@ -383,7 +357,14 @@ def _directions(comparison: Comparison) -> Floats:
 
 def _fit(engine: Engine, methylated: Floats, coverage: Floats, dispersion: Dispersion) -> SiteFit:
 
+    moments = engine.arcsine
+
     def kernel(m: Floats, n: Floats) -> Any:
+        if moments is not None:
+            return _arcsine.fit_arcsine(
+                m, n, engine.comparison.reduced, _directions(engine.comparison), *moments,
+                float(np.arcsin(2.0 * _arcsine.table_levels()[0] - 1.0)),
+            )  # fmt: skip
         if engine.comparison.k > 1:
             return _factors.fit_several(
                 m, n, engine.comparison.reduced, engine.group, engine.n_groups,
@@ -394,7 +375,7 @@ def _fit(engine: Engine, methylated: Floats, coverage: Floats, dispersion: Dispe
             engine.comparison.exposure, dispersion.knots, dispersion.rho,
         )  # fmt: skip
 
-    within = engine.comparison.unit == "samples within blocks"
+    within = engine.comparison.unit == "samples within blocks" or moments is not None
     limit = _kernels.MAX_SKEWNESS_WITHIN if within else _kernels.MAX_SKEWNESS
     return SiteFit(*_in_threads(kernel, methylated, coverage), max_skewness=limit)
 

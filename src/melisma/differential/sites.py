@@ -1,7 +1,7 @@
 """Site tests: which sites' marks follow a contrast."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +60,12 @@ class SiteTests:
 
 
 def site_tests(
-    methylome: xr.Dataset, design: Design, contrast: str | Contrast, *, mark: str | None = None
+    methylome: xr.Dataset,
+    design: Design,
+    contrast: str | Contrast,
+    *,
+    mark: str | None = None,
+    test: Literal["score", "arcsine"] = "score",
 ) -> SiteTests:
     """Which sites' marks differ along a contrast, the variation between samples allowed for.
 
@@ -81,6 +86,8 @@ def site_tests(
     contrast : `cell[b] - cell[a]`, a coefficient's name, a factor (are all its levels equal?), a
         term such as `cell:age` (are all its coefficients 0?), or one of `make_contrasts`
     mark : which mark, where the methylome has several
+    test : "score", or "arcsine" for least squares of arcsine levels, one pass and faster, with
+        mean and variance from the beta-binomial distribution (of counts only)
 
     Returns
     -------
@@ -104,7 +111,7 @@ def site_tests(
                 columns.pop("coefficients")
             )
         return _results(methylome, array_engine, columns, UNTESTABLE_LEVELS)
-    engine = build_engine(methylome, comparison)
+    engine = build_engine(methylome, comparison, arcsine=test == "arcsine")
     parts: list[dict[str, Any]] = []
     with progress.stage("Testing sites", methylome.sizes["site"]) as advance:
         for block in blocks(methylome):
