@@ -13,7 +13,8 @@ Floats = npt.NDArray[np.floating[Any]]
 
 # The simulator's coverage of a site varies between samples as a gamma of this shape.
 COVERAGE_SHAPE = 8.0
-_SPREADS = np.array([0.0, 0.4, 0.8, 1.2, 1.6, 2.0])
+# A log-normal wider than the last has its mean in a few sites, which rho, at most 1, cannot give.
+_SPREADS = np.array([0.0, 0.4, 0.8, 1.2, 1.5])
 _SITES = 12_000
 _SEED = 1
 _FEWEST_TO_LEARN = 50
