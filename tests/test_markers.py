@@ -500,7 +500,7 @@ def test_probes_without_a_place():
         ),
         ({"g": ["a", "b"] * 6}, {"folds": 1}, "folds is 1; it must be at least 2"),
         ({"g": ["a", "b"] * 6}, {"size": 201}, "A panel of 201 was asked for"),
-        ({"g": ["a", "b"] * 6}, {"on": "none.bed"}, "none.bed cannot be read as one"),
+        ({"g": ["a", "b"] * 6}, {"on": "none.bed"}, "there is no file at none.bed"),
     ],
 )
 def test_what_cannot_be_classified_is_refused(sheet, options, sentence):

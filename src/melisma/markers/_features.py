@@ -12,7 +12,8 @@ import numpy.typing as npt
 import polars as pl
 import xarray as xr
 
-from melisma import _contigs, progress
+from melisma import progress
+from melisma.bed import read_bed
 from melisma.errors import MelismaError
 from melisma.methylome import chunk_sites
 
@@ -144,15 +145,17 @@ def site_runs(methylome: xr.Dataset) -> Intervals:
 
 def bed_intervals(methylome: xr.Dataset, path: Path) -> Intervals:
     """The regions of a BED file that hold a site of the store; others are counted and said."""
-    rows = read_bed(path)
-    contigs = methylome.attrs["contigs"]
-    aliases = _contigs.match(list(dict.fromkeys(row[0] for row in rows)), contigs)
+    if not path.is_file():
+        raise MelismaError(
+            f"--on is `sites`, `regions` or a BED file, and there is no file at {path}."
+        )
+    contigs = [str(name) for name in methylome.attrs["contigs"]]
+    rows = read_bed(path, contigs=contigs)
     offsets = np.searchsorted(methylome["contig"].values, np.arange(len(contigs) + 1))
     position = methylome["position"].values
     number = {name: k for k, name in enumerate(contigs)}
     found: dict[tuple[str, int, int], tuple[str, int, int]] = {}
-    for contig, start, end, name in rows:
-        own = aliases.get(contig, contig)
+    for own, start, end, name in rows.select("contig", "start", "end", "name").iter_rows():
         if own not in number:
             continue
         low, high = offsets[number[own]], offsets[number[own] + 1]
@@ -188,37 +191,6 @@ def _region_table(names: Any, contigs: Any, start: Any, end: Any, sites: Any) ->
             for (name, values), kind in zip(columns.items(), kinds, strict=True)
         }
     )
-
-
-def read_bed(path: Path) -> list[tuple[str, int, int, str]]:
-    """Contig, start, end and name (or "") of every line."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise MelismaError(
-            f"--on is `sites`, `regions` or a BED file, and {path} cannot be read as one: "
-            f"{getattr(error, 'strerror', None) or 'it is not text'}."
-        ) from None
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith(("#", "track", "browser")):
-            continue
-        fields = line.split("\t")
-        try:
-            start, end = int(fields[1]), int(fields[2])
-        except (IndexError, ValueError):
-            raise MelismaError(
-                f"{path} line {number}: {line[:60]!r} is not contig, start and end between tabs."
-            ) from None
-        if not 0 <= start < end:
-            raise MelismaError(
-                f"{path} line {number}: the region {start}-{end} is empty: BED is 0-based and half "
-                "open."
-            )
-        rows.append((fields[0], start, end, fields[3] if len(fields) > 3 else ""))
-    if not rows:
-        raise MelismaError(f"{path} has no regions.")
-    return rows
 
 
 def region_values(methylome: xr.Dataset, intervals: Intervals, columns: Ints) -> dict[str, Array]:
