@@ -61,7 +61,10 @@ def _paired(power: Power) -> bool:
 
 
 def _summary(power: Power) -> list[str]:
-    return [sentence.removeprefix("- ") for sentence in power.sentences]
+    """The sentences, with the list of differences as one of them."""
+    listed = [line[2:].rstrip(".") for line in power.sentences if line.startswith("- ")]
+    first, *rest = (line for line in power.sentences if not line.startswith("- "))
+    return [f"{first} {'; '.join(listed)}.", *rest]
 
 
 def _numbers(power: Power) -> str:
@@ -250,11 +253,12 @@ def _regions(power: Power, unit: str) -> str:
 def _methods(power: Power) -> str:
     known = power.parameters
     rho = known["rho"]
+    spread = f"{min(rho):.3f}" if min(rho) == max(rho) else f"{min(rho):.3f} to {max(rho):.3f}"
     varies = "" if known["prior_df"] is None else f", {known['prior_df']:.1f} prior degrees"
     sentences = (
         f"Pilot: {known['pilot_samples']} samples, {known['formula']}"
         + (f", blocks {known['block']}" if known["block"] else "")
-        + f"; rho {min(rho):.3f} to {max(rho):.3f}{varies}. Assumed: {known['share']:.0%} of the "
+        + f"; rho {spread}{varies}. Assumed: {known['share']:.0%} of the "
         f"sites differ, all by the same difference, towards the side of 1/2; found is "
         f"{passing(known['q'])}.",
         "Calculated power: single sites drawn from the engine's model, at the pilot's levels and "
