@@ -18,8 +18,12 @@ from melisma.cli._options import (
 from melisma.errors import MelismaError
 
 if TYPE_CHECKING:
-    from melisma import design
+    import xarray as xr
+
+    from melisma.design import Contrast as ContrastOf
+    from melisma.design import Design
     from melisma.differential import SiteTests
+    from melisma.differential.bootstrap import BootstrapTests
 
 
 def sites(
@@ -32,6 +36,14 @@ def sites(
     test: Annotated[
         str, typer.Option(help="`score`, or `fast`: least squares of arcsine levels.")
     ] = "score",
+    bootstrap: Annotated[
+        Path | None,
+        typer.Option(
+            help="Test only the sites in this BED file, by likelihood ratio with a bootstrap p."
+        ),
+    ] = None,
+    draws: Annotated[int, typer.Option(min=99, help="Of the bootstrap, a site.")] = 9999,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap's draws.")] = 1,
     q: Level = 0.05,
     out: Output = None,
 ) -> None:
@@ -54,6 +66,15 @@ def sites(
     with terminal():
         methylome, design = open_with_design(store, formula, block, drop_missing=drop_missing)
         contrasts = make_contrasts(design, contrast)
+        if bootstrap is not None:
+            checked = [
+                _bootstrap(methylome, design, one, bootstrap, draws, seed, mark)
+                for one in contrasts
+            ]
+            for result in checked:
+                file = _own_file(out, result.comparison.contrast, len(checked))
+                _show_bootstrap(result, file)
+            return
         results = [
             site_tests(methylome, design, one, mark=mark, test=TESTS[test]) for one in contrasts
         ]
@@ -61,11 +82,63 @@ def sites(
         _show(result, q, _own_file(out, result.comparison.contrast, len(results)))
 
 
-def _own_file(out: Path | None, contrast: "design.Contrast", of: int) -> Path | None:
+def _own_file(out: Path | None, contrast: "ContrastOf", of: int) -> Path | None:
     """Where a contrast's table goes: `sites.tsv`, or of several `sites.b_vs_a.tsv`."""
     if out is None or of == 1 or contrast.levels is None:
         return out
     return out.with_name(f"{out.stem}.{contrast.levels[0]}_vs_{contrast.levels[1]}{out.suffix}")
+
+
+def _bootstrap(
+    methylome: "xr.Dataset",
+    design: "Design",
+    contrast: "ContrastOf",
+    path: Path,
+    draws: int,
+    seed: int,
+    mark: str | None,
+) -> "BootstrapTests":
+    from melisma.differential.bootstrap import bootstrap_tests, sites_in_bed
+    from melisma.methylome import single_mark
+
+    chosen = sites_in_bed(single_mark(methylome, mark), path)
+    return bootstrap_tests(
+        methylome, design, contrast, sites=chosen, draws=draws, seed=seed, mark=mark
+    )
+
+
+def _show_bootstrap(result: "BootstrapTests", out: Path | None) -> None:
+    """Print the bootstrap p of the chosen sites, the smallest first, and write their table."""
+    from melisma.cli._tables import write_table
+    from melisma.cli._terminal import show_table
+
+    table = result.table.sort("p", nulls_last=True)
+    show_table(
+        f"{result.comparison.contrast.name}: {len(table):,} chosen sites, likelihood ratio, "
+        f"{result.draws:,} simulated data sets a site (seed {result.seed})",
+        ("site (0-based)", "likelihood ratio", "rho", "p", "its Monte-Carlo error"),
+        [
+            (
+                f"{row['contig']}:{row['position']}",
+                *(
+                    ("not testable", "–", "–", "–")
+                    if row["p"] is None
+                    else (
+                        f"{row['likelihood_ratio']:.2f}",
+                        f"{row['rho']:.2g}",
+                        f"{row['p']:.2g}",
+                        f"{row['p_error']:.1g}",
+                    )
+                ),
+            )
+            for row in table.head(SHOWN).iter_rows(named=True)
+        ],
+    )
+    typer.echo(f"No p can be below {result.resolution:.1g}: more --draws resolve smaller ones.")
+    show_rest(len(table), out)
+    if out is not None:
+        write_table(out, result.table)
+        typer.echo(f"Written: {out}, {len(result.table):,} sites.")
 
 
 def _show(result: "SiteTests", q: float, out: Path | None) -> None:

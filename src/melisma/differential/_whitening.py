@@ -166,7 +166,7 @@ def solve(hessian, step, smallest):
 
 
 @njit(cache=True, nogil=True)
-def _logistic_means(columns, s):
+def logistic_means(columns, s):
     """mu of each unit by Newton's method on the logit scale.
 
     A step that moves a logit by r > 1.5 is shortened to log(1 + r) / r of it, which lowers the
@@ -246,7 +246,7 @@ def whiten(m, coverage, rho, reduced, columns, group, s):
     if len(s.sums):
         _group_means(s.y, s.n, group, s.mu, s.sums, s.weights)
     else:
-        _logistic_means(reduced, s)
+        logistic_means(reduced, s)
     informative = 0
     for j in range(units):
         if s.n[j] > 0.0 and _EDGE < s.mu[j] < 1.0 - _EDGE:
