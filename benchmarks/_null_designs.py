@@ -116,7 +116,8 @@ class Tally:
         """Count one data set's p-values, (sites,), NaN where a site was not tested."""
         methylated, coverage = methylome["methylated"].values, methylome["coverage"].values
         marked, reads = methylated.sum(axis=1, dtype=np.int64), coverage.sum(axis=1, dtype=np.int64)
-        tested = np.isfinite(p)
+        # A peer that smooths has p-values where no sample has a read, too.
+        tested = np.isfinite(p) & (reads > 0)
         self.sites += len(p)
         p, marked, reads = p[tested], marked[tested], reads[tested]
         stratum = np.searchsorted([high for _, high in STRATA], marked / reads, side="right")

@@ -58,13 +58,15 @@ def test_the_oracle_cuts_where_at_most_a_twentieth_is_false():
     assert oracle_recall(ranked.head(19), TRUTH, POSITION) == 1 / 3
 
 
-def counted(p, methylated):
+def counted(p, methylated, uncovered=()):
     tally = Tally()
     sites = len(p)
     values = {
         "methylated": np.repeat(np.array(methylated, np.uint16)[:, None], 4, axis=1),
         "coverage": np.full((sites, 4), 10, np.uint16),
     }
+    for site in uncovered:
+        values["methylated"][site] = values["coverage"][site] = 0
     sheet = {"sample": list("wxyz")}
     made = dataset(
         {"contig": np.zeros(sites), "position": np.arange(sites)}, values, sheet, contigs=["c"]
@@ -105,6 +107,12 @@ def test_bars(shift, methylated, missed):
     assert [text.split(":")[0] for text in report["misses"]] == missed
     assert report["within_bars"] == (not missed)
     assert tally.report(lower=False)["misses"] == [t for t in report["misses"] if ">" in t]
+
+
+def test_a_p_value_without_a_read_is_no_test():
+    report = counted([0.009, 0.5, 0.001], [5, 5, 5], uncovered=[2]).report()
+    assert (report["tested"], report["untestable"]) == (2, 0.333)
+    assert report["0.001"] == 0
 
 
 def test_every_design_of_the_bars_is_there():
