@@ -36,6 +36,12 @@ def sites(
     test: Annotated[
         str, typer.Option(help="`score`, or `fast`: least squares of arcsine levels.")
     ] = "score",
+    filtered: Annotated[
+        bool,
+        typer.Option(
+            "--filter", help="Leave sites of few reads out of q, as gives the most discoveries."
+        ),
+    ] = False,
     bootstrap: Annotated[
         Path | None,
         typer.Option(
@@ -76,7 +82,15 @@ def sites(
                 _show_bootstrap(result, file)
             return
         results = [
-            site_tests(methylome, design, one, mark=mark, test=TESTS[test]) for one in contrasts
+            site_tests(
+                methylome,
+                design,
+                one,
+                mark=mark,
+                test=TESTS[test],
+                filter_at=q if filtered else None,
+            )
+            for one in contrasts
         ]
     for result in results:
         _show(result, q, _own_file(out, result.comparison.contrast, len(results)))

@@ -2,6 +2,7 @@
 
 from melisma.differential._array_engine import ArrayEngine
 from melisma.differential._search import Search
+from melisma.differential.bootstrap import BootstrapTests, bootstrap_tests
 from melisma.differential.calibration import Calibration, calibrate
 from melisma.differential.given import GivenRegionTests, region_tests, tiles
 from melisma.differential.regions import RegionTests, find_regions
@@ -10,6 +11,7 @@ from melisma.differential.sites import SiteTests, site_tests
 
 __all__ = [
     "ArrayEngine",
+    "BootstrapTests",
     "Calibration",
     "GivenRegionTests",
     "Noise",
@@ -17,6 +19,7 @@ __all__ = [
     "Search",
     "Simulation",
     "SiteTests",
+    "bootstrap_tests",
     "calibrate",
     "find_regions",
     "region_tests",

@@ -21,6 +21,8 @@ from melisma.differential._engine import (
     can_test,
     untestable,
 )
+from melisma.differential._filter import Filtered, filter_by_reads
+from melisma.differential._filter import benjamini_hochberg as benjamini_hochberg
 from melisma.differential._kernels import Floats
 from melisma.errors import MelismaError
 from melisma.methylome import CONTEXTS, Block, blocks, single_mark
@@ -66,6 +68,7 @@ def site_tests(
     *,
     mark: str | None = None,
     test: Literal["score", "arcsine"] = "score",
+    filter_at: float | None = None,
 ) -> SiteTests:
     """Which sites' marks differ along a contrast, the variation between samples allowed for.
 
@@ -88,6 +91,8 @@ def site_tests(
     mark : which mark, where the methylome has several
     test : "score", or "arcsine" for least squares of arcsine levels, one pass and faster, with
         mean and variance from the beta-binomial distribution (of counts only)
+    filter_at : leave sites with few reads over all samples out of the correction, the threshold
+        chosen for the most sites with q below this; their q is null (of counts only)
 
     Returns
     -------
@@ -118,7 +123,10 @@ def site_tests(
             parts.append(_test_block(engine, block))
             advance(len(block.position))
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return _results(methylome, engine, columns, UNTESTABLE)
+    filtered = None
+    if filter_at is not None:
+        filtered = filter_by_reads(columns["p"], columns["reads"], filter_at)
+    return _results(methylome, engine, columns, UNTESTABLE, filtered)
 
 
 def one_comparison(
@@ -194,6 +202,7 @@ def _test_block(engine: Engine, block: Block) -> dict[str, Any]:
         "df": df + unknown,
         "p": p,
         "n_used": fit.used,
+        "reads": block.coverage.sum(axis=1, dtype=np.int64),
         "untestable": np.array([untestable(fit)]),
         **between,
     }
@@ -265,21 +274,6 @@ def _wilson(p: Floats, reads: Floats, quantile: Floats) -> tuple[Floats, Floats]
     return np.minimum(centre - half, p), np.maximum(centre + half, p)
 
 
-def benjamini_hochberg(p: Floats) -> Floats:
-    """q-values (Benjamini & Hochberg 1995); NaN stays NaN and does not count as a test.
-
-    >>> benjamini_hochberg(np.array([0.01, 0.04, np.nan, 0.03])).round(3).tolist()
-    [0.03, 0.04, nan, 0.04]
-    """
-    q = np.full(len(p), np.nan)
-    tested = np.flatnonzero(~np.isnan(p))
-    order = tested[np.argsort(p[tested], kind="stable")]
-    ranks = np.arange(1, len(order) + 1)
-    steps = p[order] * len(order) / ranks
-    q[order] = np.minimum(np.minimum.accumulate(steps[::-1])[::-1], 1.0)
-    return q
-
-
 def inflation(p: Floats) -> float:
     """Genomic-control lambda: the median chi-square of the p-values over its expectation."""
     p = p[~np.isnan(p)]
@@ -294,6 +288,7 @@ def _results(
     engine: Engine | ArrayEngine,
     columns: dict[str, Any],
     reasons: tuple[str, ...],
+    filtered: Filtered | None = None,
 ) -> SiteTests:
     contigs, marks = methylome.attrs["contigs"], methylome.attrs["marks"]
     mark = marks[int(methylome["mark"][:1].values[0])]
@@ -311,7 +306,7 @@ def _results(
             "mark": [mark] * len(columns["position"]),
             "context": pl.Series(CONTEXTS, dtype=pl.String).gather(columns["context"]),
             **{n: columns[n] for n in ("delta_beta", "ci_low", "ci_high", "statistic", "df", "p")},
-            "q": benjamini_hochberg(columns["p"]),
+            "q": benjamini_hochberg(columns["p"]) if filtered is None else filtered.q,
             "n_used": columns["n_used"],
             **_between(engine, columns),
         }
@@ -328,8 +323,18 @@ def _results(
         notes=(
             *engine.comparison.notes,
             *engine.notes,
+            *_filter_note(filtered),
             *_shift(columns["p"], columns["delta_beta"], engine.comparison.k),
         ),
+    )
+
+
+def _filter_note(filtered: Filtered | None) -> tuple[str, ...]:
+    if filtered is None:
+        return ()
+    return (
+        f"{filtered.left_out:,} tested sites with fewer than {filtered.reads:g} reads over all "
+        "samples are filtered: they have p but no q.",
     )
 
 
