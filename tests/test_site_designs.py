@@ -3,14 +3,16 @@
 import numpy as np
 import pytest
 from scipy.stats import f as f_distribution
+from typer.testing import CliRunner
 
+from melisma.cli import app
 from melisma.design import compare, make_contrasts, make_design
 from melisma.differential import simulate, site_tests
 from melisma.differential._engine import _directions, _groups, f_tail
 from melisma.differential._factors import coefficients, fit_several
 from melisma.differential._kernels import SiteFit, fit_sites
 from melisma.errors import MelismaError
-from melisma.methylome import dataset, sample_sheet
+from melisma.methylome import dataset, sample_sheet, write
 
 KNOTS, RHOS = np.array([0.2, 0.8]), np.array([0.01, 0.05])
 SHEET = {
@@ -344,3 +346,38 @@ def test_a_block_of_one_member_says_nothing():
     assert result.table["delta_beta"].to_numpy() == pytest.approx(
         alone.table["delta_beta"].to_numpy(), nan_ok=True, abs=0.02
     )
+
+
+def test_the_command_line_drops_samples_and_tests_every_pair(tmp_path, monkeypatch):
+    made = null_counts(1, SHEET, 300).methylome
+    made = made.assign_coords(age=("sample", np.array([np.nan, *SHEET["age"][1:]])))
+    write(made, tmp_path / "s.zarr")
+    monkeypatch.chdir(tmp_path)
+    run = CliRunner().invoke
+    refused = run(app, ["sites", "s.zarr", "-f", "~ cell + age", "-c", "cell"])
+    assert isinstance(refused.exception, MelismaError)
+    assert "'age' has no value for s0" in str(refused.exception)
+    done = run(
+        app,
+        [
+            "sites",
+            "s.zarr",
+            "-f",
+            "~ cell + age",
+            "-c",
+            "pairwise(cell)",
+            "--drop-missing",
+            "--test",
+            "fast",
+            "--filter",
+            "-o",
+            "x.tsv",
+        ],
+    )
+    assert done.exit_code == 0, done.output
+    assert "1 samples without a value are left out: s0." in done.output
+    assert sorted(p.name for p in tmp_path.glob("x*.tsv")) == sorted(
+        f"x.{b}_vs_{a}.tsv" for a, b in ("ab", "ac", "ad", "bc", "bd", "cd")
+    )
+    every = run(app, ["sites", "s.zarr", "-f", "~ cell", "-c", "cell"])
+    assert "F on 3 coefficients" in every.output

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from melisma.cli._options import Block, Contrast, Formula, Level, MarkOption, Output, Store
+from melisma.cli._options import (
+    Block,
+    Contrast,
+    DropMissing,
+    Formula,
+    Level,
+    MarkOption,
+    Output,
+    Store,
+)
 from melisma.errors import MelismaError
 
 if TYPE_CHECKING:
@@ -21,6 +30,7 @@ def regions(
     formula: Formula,
     contrast: Contrast,
     block: Block = None,
+    drop_missing: DropMissing = False,
     mark: MarkOption = None,
     context: Annotated[
         str | None,
@@ -66,7 +76,7 @@ def regions(
             "with --bed or --tiles."
         )
     with terminal():
-        methylome, design = open_with_design(store, formula, block)
+        methylome, design = open_with_design(store, formula, block, drop_missing=drop_missing)
         if given:
             table = _given_regions(methylome, bed, tiles)
             tests = region_tests(methylome, design, contrast, regions=table, mark=mark)
