@@ -6,7 +6,7 @@ hold (a discrete statistic of fewer reads cannot fill its tail).
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -17,6 +17,7 @@ from melisma.differential import Noise, simulate, site_tests
 from melisma.errors import MelismaError
 from melisma.methylome import sample_sheet
 
+Test = Literal["score", "arcsine"]
 ALPHAS = (0.05, 0.01, 0.001)
 STRATA = ((0.0, 0.1), (0.1, 0.3), (0.3, 0.7), (0.7, 0.9), (0.9, 1.01))
 FIRST_SEED = 100
@@ -199,15 +200,15 @@ def _misses(
 
 
 def null_ratio(
-    null: Null, chromosome: Chromosome, *, seeds: int, tests: int
+    null: Null, chromosome: Chromosome, *, seeds: int, tests: int, test: Test = "score"
 ) -> dict[str, Any] | str:
-    """Size of the default test over at least so many seeds and tests; the reason if it refuses."""
+    """Size of a test over at least so many seeds and tests; the reason if it refuses."""
     tally = Tally()
     for seed in range(FIRST_SEED, FIRST_SEED + MOST_SEEDS):
         made = simulated(null, chromosome, seed)
         design = make_design(sample_sheet(made), null.formula, block=null.block)
         try:
-            result = site_tests(made, design, null.contrast)
+            result = site_tests(made, design, null.contrast, test=test)
         except MelismaError as error:
             return str(error)
         tally.add(made, result.table["p"].to_numpy())

@@ -17,8 +17,8 @@ import xarray as xr
 
 from benchmarks._chr22 import Chromosome, chromosome
 from benchmarks._differential_peers import peers
-from benchmarks._null_designs import FIRST_SEED, named, null_ratio, nulls
-from benchmarks._region_scores import region_scores
+from benchmarks._null_designs import FIRST_SEED, Test, named, null_ratio, nulls
+from benchmarks._region_scores import CONTRAST, region_scores
 from melisma.design import make_design
 from melisma.differential import find_regions, simulate, site_tests
 from melisma.differential._engine import build_engine
@@ -29,6 +29,7 @@ from melisma.methylome import open_methylome, sample_sheet, write
 # Group size: data sets with planted regions, data sets without an effect.
 REGION_SEEDS = {6: (20, 20), 4: (20, 20), 3: (10, 20)}
 PROCESSES = 2
+TESTS: tuple[Test, ...] = ("score", "arcsine")
 
 
 def speed(chromosome: Chromosome, sites: int, repeats: int) -> dict[str, Any]:
@@ -37,16 +38,23 @@ def speed(chromosome: Chromosome, sites: int, repeats: int) -> dict[str, Any]:
     span = int(chromosome.position[-1]) + 1000
     position = np.concatenate([chromosome.position + k * span for k in range(times)])[:sites]
     level, depth = (np.tile(values, times)[:sites] for values in chromosome[1:])
-    groups = {"g": list("abababab"), "f": list("xxxyyyxy"), "age": list(range(8))}
-    eight = {"sample": [f"s{i}" for i in range(8)], **groups, "w": [1, 5, 2, 2, 8, 4, 6, 3]}
+    eight = {
+        "sample": [f"s{i}" for i in range(8)],
+        "g": list("abababab"),
+        "f": list("xxxyyyxy"),
+        "age": list(range(8)),
+        "w": [1, 5, 2, 2, 8, 4, 6, 3],
+        "v": [3, 1, 4, 1, 5, 9, 2, 6],
+    }
     made = simulate(position, level, depth, eight, seed=1).methylome
-    # The fast arcsine test is not built yet.
-    found: dict[str, Any] = {"fast_2": None, "fast_6": None}
-    for name, formula in (("default_2", "~ g"), ("default_5", "~ g + f + age + w")):
-        design = make_design(sample_sheet(made), formula)
-        engine = build_engine(made, one_comparison(design, "g[b] - g[a]"))
-        m, n = engine.pool(made["methylated"].values, made["coverage"].values)
-        found[name] = round(sites / _median(lambda: engine.fit(m, n), repeats))  # noqa: B023
+    found = {}
+    for columns, formula in ((2, "~ g"), (6, "~ g + f + age + w + v")):
+        comparison = one_comparison(make_design(sample_sheet(made), formula), CONTRAST)
+        for name, arcsine in (("fast", True), ("default", False)):
+            engine = build_engine(made, comparison, arcsine=arcsine)
+            m, n = engine.pool(made["methylated"].values, made["coverage"].values)
+            seconds = _median(lambda: engine.fit(m, n), repeats)  # noqa: B023
+            found[f"{name}_{columns}"] = round(sites / seconds)
     return {"sites_per_second": found, "seconds_sites_and_regions": _both(made, repeats)}
 
 
@@ -59,8 +67,8 @@ def _both(made: xr.Dataset, repeats: int) -> dict[str, Any]:
         design = make_design(sample_sheet(opened), "~ g")
 
         def both() -> None:
-            site_tests(opened, design, "g[b] - g[a]")
-            find_regions(opened, design, "g[b] - g[a]", relabellings=34)
+            site_tests(opened, design, CONTRAST)
+            find_regions(opened, design, CONTRAST, relabellings=34)
 
         try:
             return {"value": round(_median(both, repeats), 2), **told}
@@ -78,8 +86,11 @@ def _median(work: Callable[[], Any], repeats: int) -> float:
     return float(np.median(taken))
 
 
-def _null_task(name: str, first: int, sites: int, seeds: int, tests: int) -> dict[str, Any] | str:
-    return null_ratio(named(name), chromosome().part(first, sites), seeds=seeds, tests=tests)
+def _null_task(
+    name: str, test: Test, first: int, sites: int, seeds: int, tests: int
+) -> dict[str, Any] | str:
+    part = chromosome().part(first, sites)
+    return null_ratio(named(name), part, seeds=seeds, tests=tests, test=test)
 
 
 def _region_task(
@@ -98,7 +109,7 @@ def sizes_and_regions(*, quick: bool) -> dict[str, Any]:
         g: (_region_task, g, sites, relabellings, *pair) for g, pair in seeds.items()
     }
     longest = sorted(designs, key=lambda name: -len(named(name).sheet["sample"]))
-    tasks |= {name: (_null_task, name, *size) for name in longest}
+    tasks |= {(name, test): (_null_task, name, test, *size) for name in longest for test in TESTS}
     if quick:
         done = {key: task[0](*task[1:]) for key, task in tasks.items()}
     else:
@@ -106,15 +117,18 @@ def sizes_and_regions(*, quick: bool) -> dict[str, Any]:
         with ProcessPoolExecutor(PROCESSES, mp_context=context) as pool:
             waiting = {key: pool.submit(*task) for key, task in tasks.items()}
             done = {key: future.result() for key, future in waiting.items()}
-    regions = {f"{g}v{g}": done[g] for g in seeds}
+    regions = {f"{g}v{g}": done[g] for g in seeds if isinstance(done[g], dict)}
     refused = {key: told for key, told in done.items() if isinstance(told, str)}
-    top = regions["6v6"] if isinstance(regions["6v6"], dict) else {}
-    by_design = {name: told for name, told in regions.items() if isinstance(told, dict)}
+    ratios = {
+        test: {name: done[name, test] for name in designs if (name, test) not in refused}
+        for test in TESTS
+    }
     return {
-        "null_ratio": {name: done[name] for name in designs if name not in refused},
-        "regions": {**top, "designs": by_design},
+        "null_ratio": ratios["score"],
+        "null_ratio_fast": ratios["arcsine"],
+        "regions": {**regions.get("6v6", {}), "designs": regions},
         "skipped": {
-            f"regions {key}v{key}" if isinstance(key, int) else key: told
+            f"regions {key}v{key}" if isinstance(key, int) else ", ".join(key): told
             for key, told in refused.items()
         },
     }
