@@ -9,7 +9,7 @@ from melisma.differential._judge import judge
 from melisma.differential._relabel import count_distinct, draw_relabellings, residual_exposure
 from melisma.differential._search import Candidates
 from melisma.differential._segments import decays, find_segments, smooth_scores
-from melisma.differential._stretches import stretches
+from melisma.differential._stretches import map_spans, spans_of
 from melisma.methylome import dataset, sample_sheet
 
 
@@ -203,12 +203,13 @@ def test_stretches_are_cut_at_the_widest_gap_and_read_across_chunks(monkeypatch)
         GROUPS,
         contigs=["c", "d"],
     )
-    found = list(stretches(methylome))
+    spans = spans_of(methylome)
+    found = list(map_spans(methylome, None, lambda stretch, _: stretch, spans))
     assert [stretch.first for stretch in found[:2]] == [0, 7]
     assert found[-1].first == 20
     assert np.concatenate([s.position for s in found]).tolist() == position.tolist()
     assert np.concatenate([s.coverage for s in found]).tolist() == reads.tolist()
     assert np.concatenate([s.methylated for s in found]).tolist() == (reads // 2).tolist()
-    third = list(stretches(methylome, every=2))
-    assert [s.first for s in third] == [s.first for s in found[::2]]
-    assert third[1].coverage.tolist() == found[2].coverage.tolist()
+    some = list(map_spans(methylome, None, lambda stretch, _: stretch, spans[::2]))
+    assert [s.first for s in some] == [s.first for s in found[::2]]
+    assert some[1].coverage.tolist() == found[2].coverage.tolist()

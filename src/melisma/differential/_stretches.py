@@ -32,16 +32,6 @@ class Stretch(NamedTuple):
     coverage: Floats
 
 
-def stretches(methylome: xr.Dataset, *, every: int = 1) -> Iterator[Stretch]:
-    """Walk the methylome in stretches that end at contigs' ends and wide gaps.
-
-    every : take each k-th stretch, and read only the chunks that hold them
-    """
-    held = _Held(methylome)
-    for start, end in spans_of(methylome)[::every]:
-        yield held.stretch(start, end)
-
-
 def spans_of(methylome: xr.Dataset) -> list[tuple[int, int]]:
     """[start, end) of every stretch; they depend on positions only, not on how a store is cut."""
     offsets = contig_offsets(methylome["contig"].values, len(methylome.attrs["contigs"]))
