@@ -9,7 +9,7 @@ estimated exactly when the exposure lies in that span. Columns are scaled to uni
 that a covariate's unit and offset do not matter.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -54,6 +54,8 @@ class Comparison:
     names : (units,) samples or blocks
     pool : (samples,) unit of each sample
     others : (units, k - 1) the other columns of exposure
+    correlated : (units,) block of each unit where blocks are incomplete and their members are taken
+        to share one correlation; None elsewhere
     """
 
     contrast: Contrast
@@ -66,6 +68,7 @@ class Comparison:
     unit: Unit
     notes: tuple[str, ...]
     others: Floats | None = None
+    correlated: npt.NDArray[np.int64] | None = None
 
     @property
     def exposures(self) -> Floats:
@@ -89,7 +92,7 @@ class Comparison:
         return self.n_units - self.reduced.shape[1] - self.k
 
 
-def compare(design: Design, contrast: Contrast) -> Comparison:
+def compare(design: Design, contrast: Contrast, *, incomplete: bool = False) -> Comparison:
     """Make a contrast ready for tests, with blocks as the design asks.
 
     An exposure that varies inside blocks is compared within them (a fixed effect a block); one
@@ -113,6 +116,16 @@ def compare(design: Design, contrast: Contrast) -> Comparison:
     if varying:
         without = len(labels) - len(varying)
         notes = left_out
+        if without and incomplete and len(contrast.vectors) == 1:
+            notes += (
+                f"{without} of {len(labels)} blocks of {design.block_name} hold one level only: "
+                "all samples are compared, with one correlation within blocks for all sites. "
+                "Where a site's own is lower its p is too small, and intervals do not use it.",
+            )
+            found = _comparison(
+                design, contrast, design.matrix, None, np.arange(n), "samples", notes
+            )
+            return replace(found, correlated=block)
         if without:
             notes += (
                 f"{without} of {len(labels)} blocks of {design.block_name} hold one level only "

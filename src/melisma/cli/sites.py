@@ -36,6 +36,13 @@ def sites(
     test: Annotated[
         str, typer.Option(help="`score`, or `fast`: least squares of arcsine levels.")
     ] = "score",
+    incomplete: Annotated[
+        bool,
+        typer.Option(
+            "--incomplete-blocks",
+            help="Use blocks of one level too, by one correlation within blocks.",
+        ),
+    ] = False,
     filtered: Annotated[
         bool,
         typer.Option(
@@ -89,6 +96,7 @@ def sites(
                 mark=mark,
                 test=TESTS[test],
                 filter_at=q if filtered else None,
+                incomplete=incomplete,
             )
             for one in contrasts
         ]

@@ -16,7 +16,7 @@ import xarray as xr
 from scipy.special import chdtrc, fdtrc, ndtr, ndtri, stdtr
 
 from melisma.design import Comparison
-from melisma.differential import _arcsine, _effects, _factors, _kernels, _saddlepoint
+from melisma.differential import _arcsine, _consensus, _effects, _factors, _kernels, _saddlepoint
 from melisma.differential._checks import MAX_VARIANCE_RATIO as MAX_VARIANCE_RATIO
 from melisma.differential._checks import check_assumptions
 from melisma.differential._effects import Effects
@@ -50,7 +50,7 @@ class Engine:
     0 for others. `prior` is of dispersions about the reduced model's means as the test takes
     them, `full_prior` about the full model's, for intervals. `notes` says what a reader of the
     p-values must know. With `arcsine`, the moments of arcsine levels, site tests are by least
-    squares of these.
+    squares of these. `correlation` is that of a block's members where blocks are incomplete.
     """
 
     comparison: Comparison
@@ -63,6 +63,7 @@ class Engine:
     learned_from: int
     notes: tuple[str, ...] = ()
     arcsine: _arcsine.Moments | None = None
+    correlation: float = 0.0
 
     def pool(self, methylated: Counts, coverage: Counts) -> tuple[Floats, Floats]:
         """M and N of the units, (sites, units) float64, from counts of the samples.
@@ -111,6 +112,12 @@ class Engine:
 
         return _in_threads(kernel, methylated, coverage)[0]
 
+    @property
+    def has_saddlepoint(self) -> bool:
+        """Whether p in the tails is the saddlepoint's."""
+        blocked = self.comparison.unit == "samples within blocks"
+        return not blocked and self.arcsine is None and self.comparison.correlated is None
+
     def p_values(
         self,
         methylated: Floats,
@@ -134,7 +141,7 @@ class Engine:
             return np.where(keep, f_tail(statistic, comparison.k, df), np.nan)
         # stdtr does not take infinite degrees of freedom; 1e10 is the normal to 10 digits.
         tail = stdtr(np.minimum(df, 1e10), -np.abs(statistic))
-        if comparison.unit == "samples within blocks" or self.arcsine is not None:
+        if not self.has_saddlepoint:
             return np.where(keep, 2.0 * tail, np.nan)
         score = -np.sign(statistic) * ndtri(np.maximum(tail, 1e-300))
 
@@ -274,7 +281,9 @@ def build_engine(methylome: xr.Dataset, comparison: Comparison, *, arcsine: bool
         comparison, group, n_groups, NO_DISPERSION, NO_PRIOR, np.full(1, np.inf), NO_PRIOR, 0
     )
     methylated, coverage = _learning_counts(methylome, engine)
-    binomial = engine.fit(methylated, coverage)
+    # rho is that of samples taken one by one, whatever they have in common.
+    alone = replace(engine, comparison=replace(comparison, correlated=None))
+    binomial = alone.fit(methylated, coverage)
     keep = can_test(binomial)
     if not keep.any():
         raise MelismaError(
@@ -282,6 +291,11 @@ def build_engine(methylome: xr.Dataset, comparison: Comparison, *, arcsine: bool
             "all samples and coverage in enough of them."
         )
     dispersion = estimate_dispersion(binomial, keep)
+    if comparison.correlated is not None:
+        *_, products = _fit_correlated(engine, methylated[keep], coverage[keep], dispersion)
+        across, within = products.sum(axis=0)
+        shared = float(np.clip(across / max(within, 1e-300), 0.0, 0.95))
+        engine = replace(engine, correlation=shared)
     if arcsine:
         engine = replace(engine, arcsine=_arcsine.moments_of_arcsine(dispersion))
     fit = _fit(engine, methylated, coverage, dispersion)
@@ -358,6 +372,10 @@ def _directions(comparison: Comparison) -> Floats:
 def _fit(engine: Engine, methylated: Floats, coverage: Floats, dispersion: Dispersion) -> SiteFit:
 
     moments = engine.arcsine
+    limit = _kernels.MAX_SKEWNESS if engine.has_saddlepoint else _kernels.MAX_SKEWNESS_WITHIN
+    if engine.comparison.correlated is not None:
+        columns = _fit_correlated(engine, methylated, coverage, dispersion)[:-1]
+        return SiteFit(*columns, max_skewness=limit)
 
     def kernel(m: Floats, n: Floats) -> Any:
         if moments is not None:
@@ -375,9 +393,24 @@ def _fit(engine: Engine, methylated: Floats, coverage: Floats, dispersion: Dispe
             engine.comparison.exposure, dispersion.knots, dispersion.rho,
         )  # fmt: skip
 
-    within = engine.comparison.unit == "samples within blocks" or moments is not None
-    limit = _kernels.MAX_SKEWNESS_WITHIN if within else _kernels.MAX_SKEWNESS
     return SiteFit(*_in_threads(kernel, methylated, coverage), max_skewness=limit)
+
+
+def _fit_correlated(
+    engine: Engine, methylated: Floats, coverage: Floats, dispersion: Dispersion
+) -> tuple[npt.NDArray[Any], ...]:
+    """Columns of `_consensus.fit_consensus` at the engine's correlation."""
+    comparison = engine.comparison
+    block = comparison.correlated
+    assert block is not None
+
+    def kernel(m: Floats, n: Floats) -> Any:
+        return _consensus.fit_consensus(
+            m, n, comparison.reduced, engine.group, engine.n_groups, comparison.exposure, block,
+            int(block.max()) + 1, engine.correlation, dispersion.knots, dispersion.rho,
+        )  # fmt: skip
+
+    return _in_threads(kernel, methylated, coverage)
 
 
 def _in_threads(

@@ -69,6 +69,7 @@ def site_tests(
     mark: str | None = None,
     test: Literal["score", "arcsine"] = "score",
     filter_at: float | None = None,
+    incomplete: bool = False,
 ) -> SiteTests:
     """Which sites' marks differ along a contrast, the variation between samples allowed for.
 
@@ -93,6 +94,8 @@ def site_tests(
         mean and variance from the beta-binomial distribution (of counts only)
     filter_at : leave sites with few reads over all samples out of the correction, the threshold
         chosen for the most sites with q below this; their q is null (of counts only)
+    incomplete : use blocks that hold one level only, by one correlation within blocks for all
+        sites and generalised least squares, instead of one fixed effect a block (score test)
 
     Returns
     -------
@@ -106,7 +109,9 @@ def site_tests(
         The contrast cannot be estimated, there are no replicates, no site can be tested, or
         design and methylome have different samples.
     """
-    comparison = one_comparison(design, contrast, several=True)
+    comparison = one_comparison(design, contrast, several=True, incomplete=incomplete)
+    if comparison.correlated is not None and (test == "arcsine" or "beta" in methylome):
+        raise MelismaError("Incomplete blocks are used by the score test of counts only.")
     methylome = of_design(methylome, design)
     methylome = single_mark(methylome, mark)
     if "beta" in methylome:
@@ -130,7 +135,7 @@ def site_tests(
 
 
 def one_comparison(
-    design: Design, contrast: str | Contrast, *, several: bool = False
+    design: Design, contrast: str | Contrast, *, several: bool = False, incomplete: bool = False
 ) -> Comparison:
     """The single comparison that a contrast's text means; of several coefficients if allowed."""
     if isinstance(contrast, str):
@@ -145,7 +150,7 @@ def one_comparison(
             f"{contrast.name} is {len(contrast.vectors)} coefficients at once, which only the site "
             f"tests can judge: ask for{pairs} one coefficient."
         )
-    return compare(design, contrast)
+    return compare(design, contrast, incomplete=incomplete)
 
 
 def of_design(methylome: xr.Dataset, design: Design) -> xr.Dataset:
