@@ -115,6 +115,8 @@ def test_regions_without_tested_sites_are_listed_with_the_reason():
     assert table["q"].is_null().to_list() == [True, True, True, False]
     assert table["sites"].to_list() == [0, 5, 0, 60]
     assert (result.tested, table["name"][3]) == (1, "tested")
+    # A single region has nothing to be moderated with: the residual degrees of freedom, 4 + 4 - 2.
+    assert table["df"][3] == pytest.approx(6)
     with pytest.raises(MelismaError, match="None of the 3 regions holds a site"):
         region_tests(made, design, "g[b] - g[a]", regions=regions[:3])
 

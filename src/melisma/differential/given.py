@@ -32,6 +32,8 @@ _LEARNING_MOVES = 20
 # A prior of its own needs this many regions.
 _REGIONS_PER_PRIOR = 300
 _MOST_PRIORS = 8
+# Fewer regions say nothing of how variances vary.
+_FEWEST_REGIONS = 50
 
 Ints = npt.NDArray[np.int64]
 
@@ -224,10 +226,18 @@ def _sum_lot(
     return _Sums(rows, total, freedom, tested, *levels)
 
 
-def _moderated(total: Floats, freedom: Floats, tested: Ints, along: Floats, units: int):
-    """t and its degrees of freedom, variances squeezed among regions of about as many sites."""
+def _moderated(
+    total: Floats, freedom: Floats, tested: Ints, along: Floats, units: int
+) -> tuple[Floats, Floats]:
+    """t and its degrees of freedom, variances squeezed among regions of about as many sites.
+
+    Where regions are few each keeps its own.
+    """
     u = total @ along
     residual = np.maximum((total**2).sum(axis=1) - u**2, 0.0)
+    if len(u) < _FEWEST_REGIONS:
+        with np.errstate(divide="ignore"):
+            return u / np.sqrt(residual / freedom), freedom
     lots = int(np.clip(len(u) // _REGIONS_PER_PRIOR, 1, _MOST_PRIORS))
     t, df = np.zeros((2, len(u)))
     for rows in np.array_split(np.argsort(tested, kind="stable"), lots):
