@@ -16,10 +16,10 @@ from report_run import DELTA, REFUSED, P, Reading, make_run
 
 from melisma.errors import MelismaError
 from melisma.report import write_report
-from melisma.report._figures import thinned
 from melisma.report._figures_quality import alike_order, shortened
 from melisma.report._figures_regions import smoothed
 from melisma.report._methods import notice
+from melisma.report._points import thinned
 from melisma.report._study import groups, read_study
 from melisma.report._style import DARK, GROUP_TOKENS, LIGHT, packed, separated
 
@@ -408,7 +408,7 @@ def test_a_notice_is_set_and_escaped() -> None:
 
 
 def test_few_relabellings_do_not_judge_lambda() -> None:
-    from melisma.report._sections import _inflation
+    from melisma.report._section_calibration import inflation
 
-    words = _inflation({"lambda": 2.68, "relabelled_lambda": [1.11, 1.22]})
+    words = inflation({"lambda": 2.68, "relabelled_lambda": [1.11, 1.22]})
     assert words == "λ = 2.68; 2 relabellings are too few to judge it by"

@@ -225,7 +225,7 @@ def test_a_strict_study_stops_at_a_failed_check(study, tmp_path, capsys):
         main(["run", str(study), "--out", str(tmp_path / "out")])
     assert ended.value.code == 1
     printed = capsys.readouterr()
-    assert "- min_coverage: s0 has 12" in printed.err
+    assert "- min_coverage: s0 has 11.8 reads" in printed.err
     assert "Nothing was tested: 12 quality checks failed and the study is strict." in printed.out
     assert (tmp_path / "out" / "report.html").exists()
     study.write_text(text.replace("500", "5"))

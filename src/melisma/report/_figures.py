@@ -4,172 +4,44 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from melisma.report._figures_quality import plain
+from melisma.report._points import SitePoints
 from melisma.report._study import Contrast, Groups, direction_tokens
 from melisma.report._style import Figure, direct_label, packed, y_title
-from melisma.report._words import place, probability, signed, spoken, strongest
+from melisma.report._words import named, points, probability, spoken, strongest, term
 
-# Points beyond these lie under others: they add weight to the page and nothing to the eye.
-MOST_BACKGROUND = 3500
-MOST_SIGNIFICANT = 6000
-_NAMED_BACKGROUND = 300
-_NAMED_SIGNIFICANT = 1500
 _LABELLED = 3
 
 
-def thinned(
-    x: npt.NDArray[Any], y: npt.NDArray[Any], most: int, cells: tuple[int, int] = (320, 200)
-) -> npt.NDArray[np.intp]:
-    """Which points to draw so that the picture stays the same: the highest one a grid cell.
-
-    The grid is coarsened until at most `most` points are left; no chance is involved.
-
-    >>> thinned(np.array([0, 0, 1]), np.array([1.0, 1.0, 1.0]), 2).tolist()
-    [0, 2]
-    """
-    if len(x) <= most:
-        return np.arange(len(x))
-    columns, rows = cells
-    while True:
-        place_x = _cells(x, columns)
-        key = place_x * (rows + 1) + _cells(y, rows)
-        order = np.lexsort((np.arange(len(y)), -y, key))
-        _, first = np.unique(key[order], return_index=True)
-        if len(first) <= most or columns <= 8:
-            return np.sort(order[first])
-        columns, rows = int(columns * 0.85), max(8, int(rows * 0.85))
-
-
-def _cells(values: npt.NDArray[Any], n: int) -> npt.NDArray[np.int64]:
-    low, high = float(values.min()), float(values.max())
-    return ((values - low) / ((high - low) or 1.0) * n).astype(np.int64)
-
-
-class SitePoints:
-    """The tested sites of a contrast as arrays, significant ones apart."""
-
-    def __init__(self, contrast: Contrast) -> None:
-        table = contrast.sites if contrast.sites is not None else pl.DataFrame()
-        tested = table.with_columns(pl.col("p", "q").fill_nan(None)).filter(
-            pl.col("p").is_not_null() & pl.col("delta_beta").is_not_null()
-        )
-        contigs = tested["contig"].cast(pl.String)
-        self.names: list[str] = contigs.unique(maintain_order=True).to_list()
-        places = list(range(len(self.names)))
-        self.contig = contigs.replace_strict(self.names, places, return_dtype=pl.Int32).to_numpy()
-        self.position = tested["position"].to_numpy().astype(np.int64)
-        self.delta = tested["delta_beta"].to_numpy().astype(float)
-        self.q = tested["q"].to_numpy().astype(float)
-        p = tested["p"].to_numpy().astype(float)
-        self.p = p
-        self.height = -np.log10(np.maximum(p, 1e-300))
-        self.significant = self.q < contrast.threshold
-
-    def offsets(self) -> tuple[npt.NDArray[np.int64], list[int], list[int]]:
-        """Where each site stands when contigs are laid end to end; contigs' starts and ends."""
-        lengths = np.zeros(len(self.names), dtype=np.int64)
-        np.maximum.at(lengths, self.contig, self.position + 1)
-        if len(self.names) == 1:
-            return self.position, [int(self.position.min())], [int(self.position.max())]
-        gap = int(lengths.sum() * 0.004)
-        starts = np.concatenate([[0], np.cumsum(lengths + gap)[:-1]])
-        return self.position + starts[self.contig], starts.tolist(), (starts + lengths).tolist()
-
-    def place(self, i: int | np.intp) -> str:
-        """A site's place as a label."""
-        return plain(place(self.names[self.contig[i]], int(self.position[i])))
-
-    def hover(self, chosen: npt.NDArray[np.intp]) -> list[str]:
-        """Each chosen site's place, difference, p and q."""
-        return [
-            f"{self.place(i)}"
-            f"<br>{signed(100 * float(self.delta[i]), 0)} points"
-            f"<br>p {probability(float(self.p[i]))}, q {probability(float(self.q[i]))}"
-            for i in chosen
-        ]
-
-    def traces(
-        self, x: npt.NDArray[Any], tokens: tuple[str, str], shade: npt.NDArray[Any] | None = None
-    ) -> list[dict[str, Any]]:
-        """Background, the strongest of it with names, and the significant sites.
-
-        `tokens` colour a rise and a fall; `shade` is true where the background is darker.
-        """
-        dark = np.zeros(len(x), dtype=bool) if shade is None else shade
-        drawn = []
-        for wanted, most, named in (
-            (~self.significant, MOST_BACKGROUND, _NAMED_BACKGROUND),
-            (self.significant, MOST_SIGNIFICANT, _NAMED_SIGNIFICANT),
-        ):
-            chosen = np.flatnonzero(wanted)
-            if not len(chosen):
-                continue
-            chosen = chosen[thinned(x[chosen], self.height[chosen], most)]
-            chosen = chosen[np.argsort(-self.height[chosen], kind="stable")]
-            for part, words in ((chosen[named:], False), (chosen[:named], True)):
-                if wanted is self.significant:
-                    colours = [tokens[0] if self.delta[i] > 0 else tokens[1] for i in part]
-                    drawn.append(self._dots(x, part, colours, (7, 0.9), words))
-                else:
-                    drawn.append(self._dots(x, part[~dark[part]], "@faint", (4, 0.75), words))
-                    drawn.append(self._dots(x, part[dark[part]], "@soft/.6", (4, 0.75), words))
-        return [trace for trace in drawn if trace is not None]
-
-    def _dots(
-        self,
-        x: npt.NDArray[Any],
-        chosen: npt.NDArray[np.intp],
-        colour: str | list[str],
-        look: tuple[float, float],
-        words: bool,
-    ) -> dict[str, Any] | None:
-        if not len(chosen):
-            return None
-        hover = (
-            {"text": self.hover(chosen), "hovertemplate": "%{text}<extra></extra>"}
-            if words
-            else {"hoverinfo": "skip"}
-        )
-        # A position needs whole bases; only a genome laid end to end outgrows 32 bits.
-        whole = "i4" if x.max(initial=0) < 2**31 else "f8"
-        wide = "f4" if x.dtype.kind == "f" else whole
-        return {
-            "type": "scatter",
-            "mode": "markers",
-            "x": packed(x[chosen], wide),
-            "y": packed(self.height[chosen]),
-            "marker": {"color": colour, "size": look[0], "opacity": look[1]},
-            "cliponaxis": False,
-        } | hover
-
-
-def volcano(contrast: Contrast, groups: Groups | None) -> Figure:
-    """How large and how sure each site's difference is."""
-    points = SitePoints(contrast)
+def volcano(contrast: Contrast, groups: Groups | None) -> Figure | None:
+    """How large and how sure each site's difference is; None where differences have no size."""
+    sites = SitePoints(contrast, "delta_beta")
+    if not len(sites):
+        return None
     up, down = direction_tokens(contrast, groups)
-    traces = points.traces(100 * points.delta, (up, down))
-    reach = 100 * float(np.abs(points.delta).max(initial=0.1)) * 1.08
+    traces = sites.traces(100 * sites.delta, (up, down))
+    least = 0.0 if contrast.slope else 0.1
+    reach = 108 * float(np.abs(sites.delta).max(initial=least)) or 1.0
+    top = sites.height.max(initial=1.0)
     notes = [y_title("−log<sub>10</sub> p", 34)]
-    top = points.height.max(initial=1.0)
-    for i in _labelled(points, reach, top):
-        right = points.delta[i] < 0
+    for i in _labelled(sites, reach, top):
+        right = sites.delta[i] < 0
         notes.append(
             direct_label(
-                points.place(i),
-                100 * points.delta[i],
-                points.height[i],
-                up if points.delta[i] > 0 else down,
+                sites.label(i),
+                100 * sites.delta[i],
+                sites.height[i],
+                up if sites.delta[i] > 0 else down,
                 shift=(-4 if right else 4, 12),
                 xanchor="left" if right else "right",
             )
         )
     layout = {
         "xaxis": {
-            "title": {"text": "difference in level, points"},
-            "range": [-reach, reach],
+            "title": {"text": _size(contrast)},
+            "range": [-0.02 * reach if contrast.joint else -reach, reach],
             "zeroline": True,
             "zerolinecolor": "@rule",
             "zerolinewidth": 1,
@@ -177,38 +49,45 @@ def volcano(contrast: Contrast, groups: Groups | None) -> Figure:
         },
         "yaxis": {"range": [-0.02 * top, 1.1 * top], "nticks": 6},
         "margin": {"l": 34, "t": 56},
-        "shapes": _threshold_line(points),
+        "shapes": _threshold_line(sites),
         "annotations": [*notes, *_sides(contrast, up, down, narrow=False)],
     }
     narrow = {
-        "margin": {"t": 74},
+        "margin": {"t": 56 if contrast.joint else 74},
         "annotations": [*notes, *_sides(contrast, up, down, narrow=True)],
     }
-    label = (
-        f"Volcano plot of {len(points.p):,} sites, {int(points.significant.sum()):,} significant."
-    )
+    label = f"Volcano plot of {len(sites):,} sites, {int(sites.significant.sum()):,} significant."
     return Figure(traces, layout, 380, label, narrow)
 
 
-def _labelled(points: SitePoints, reach: float, top: float) -> list[int]:
+def _size(contrast: Contrast) -> str:
+    """What the volcano's axis measures."""
+    if contrast.joint:
+        return "largest difference between two levels, points"
+    if contrast.slope:
+        return f"points per unit of {plain(term(str(contrast.record.get('column'))))}"
+    return "difference in level, points"
+
+
+def _labelled(sites: SitePoints, reach: float, top: float) -> list[int]:
     """The most significant sites whose names cover neither a called site nor another name."""
-    order = np.argsort(-points.height, kind="stable")
-    order = order[points.significant[order]]
-    x = np.abs(100 * points.delta) / reach
-    y = points.height / top
+    order = np.argsort(-sites.height, kind="stable")
+    order = order[sites.significant[order]]
+    x = np.abs(100 * sites.delta) / reach
+    y = sites.height / top
     named: list[int] = []
     taken = [(x[i], y[i], int(i)) for i in order[:400]]
     for i in order[: 8 * _LABELLED]:
         # A name is written above its point, towards the middle.
         covered = any(
             j != i
-            and points.delta[i] * points.delta[j] > 0
+            and sites.delta[i] * sites.delta[j] > 0
             and x[i] - 0.48 < a < x[i] + 0.03
             and y[i] + 0.005 < b < y[i] + 0.075
             for a, b, j in taken
         )
         beside = any(
-            abs(y[i] - y[j]) < 0.06 and abs(points.delta[i] - points.delta[j]) * 100 < 1.2 * reach
+            abs(y[i] - y[j]) < 0.06 and abs(sites.delta[i] - sites.delta[j]) * 100 < 1.2 * reach
             for j in named
         )
         if not covered and not beside:
@@ -219,6 +98,8 @@ def _labelled(points: SitePoints, reach: float, top: float) -> list[int]:
 
 
 def _sides(contrast: Contrast, up: str, down: str, *, narrow: bool) -> list[dict[str, Any]]:
+    if contrast.joint:
+        return []
     if contrast.levels:
         a, b = (plain(spoken(str(level))) for level in contrast.levels)
         left, right = f"← higher in {b}", f"higher in {a} →"
@@ -232,11 +113,11 @@ def _sides(contrast: Contrast, up: str, down: str, *, narrow: bool) -> list[dict
     ]
 
 
-def _threshold_line(points: SitePoints) -> list[dict[str, Any]]:
-    if not points.significant.any() or points.significant.all():
+def _threshold_line(sites: SitePoints) -> list[dict[str, Any]]:
+    if not sites.significant.any() or sites.significant.all():
         return []
-    weakest = float(points.height[points.significant].min())
-    below = points.height[~points.significant]
+    weakest = float(sites.height[sites.significant].min())
+    below = sites.height[~sites.significant]
     level = (weakest + float(below[below <= weakest].max(initial=0.0))) / 2
     return [
         {
@@ -251,28 +132,31 @@ def _threshold_line(points: SitePoints) -> list[dict[str, Any]]:
     ]
 
 
-def manhattan(contrast: Contrast, groups: Groups | None) -> Figure:
-    """Where on the genome the evidence stands; called regions are bars under the axis."""
-    points = SitePoints(contrast)
-    along, starts, ends = points.offsets()
+def manhattan(contrast: Contrast, groups: Groups | None) -> Figure | None:
+    """Where on the genome the evidence stands, called regions as bars under the axis.
+
+    None where no tested site has a place.
+    """
+    sites = SitePoints(contrast, "position")
+    if not len(sites):
+        return None
+    along, starts, ends = sites.offsets()
     up, down = direction_tokens(contrast, groups)
-    one = len(points.names) == 1
-    traces = points.traces(along, (up, down), points.contig % 2 == 1)
-    top = float(points.height.max(initial=1.0))
-    shapes = _threshold_line(points)
-    notes = [y_title("−log<sub>10</sub> p", 34)]
-    bars = _region_bars(contrast, points, starts if not one else [0], (up, down), top)
+    one = len(sites.names) == 1
+    traces = sites.traces(along, (up, down), sites.contig % 2 == 1)
+    top = float(sites.height.max(initial=1.0))
+    bars = _region_bars(contrast, sites, starts if not one else [0], (up, down), top)
     if bars:
         traces.append(bars)
     layout = {
-        "xaxis": _genome_axis(points.names, starts, ends, 540),
+        "xaxis": _genome_axis(sites.names, starts, ends, 540),
         "yaxis": {"range": [-0.09 * top, 1.1 * top], "nticks": 6, "zeroline": False},
         "margin": {"l": 34, "t": 56},
-        "shapes": shapes,
-        "annotations": notes,
+        "shapes": _threshold_line(sites),
+        "annotations": [y_title("−log<sub>10</sub> p", 34)],
     }
-    label = f"Manhattan plot of {len(points.p):,} sites along {len(points.names)} contigs."
-    narrow = {"xaxis": _genome_axis(points.names, starts, ends, 300) | {"nticks": 4}}
+    label = f"Manhattan plot of {len(sites):,} sites along {len(sites.names)} contigs."
+    narrow = {"xaxis": _genome_axis(sites.names, starts, ends, 300) | {"nticks": 4}}
     return Figure(traces, layout, 380, label, narrow)
 
 
@@ -309,26 +193,25 @@ def _genome_axis(
 
 def _region_bars(
     contrast: Contrast,
-    points: SitePoints,
+    sites: SitePoints,
     starts: Sequence[int],
     tokens: tuple[str, str],
     top: float,
 ) -> dict[str, Any] | None:
     if contrast.regions is None:
         return None
-    found = strongest(contrast.regions, 500).filter(pl.col("q") < contrast.threshold)
-    rows = [r for r in found.iter_rows(named=True) if r["contig"] in points.names]
+    found = strongest(contrast.regions, 500).filter(pl.col("q") < contrast.cut("regions"))
+    rows = [r for r in found.iter_rows(named=True) if r["contig"] in sites.names]
     if not rows:
         return None
-    centre = [starts[points.names.index(r["contig"])] + (r["start"] + r["end"]) / 2 for r in rows]
+    centre = [starts[sites.names.index(r["contig"])] + (r["start"] + r["end"]) / 2 for r in rows]
     return {
         "type": "scatter",
         "mode": "markers",
         "x": packed(centre, "f8"),
         "y": [-0.05 * top] * len(rows),
         "text": [
-            f"region {plain(place(r['contig'], r['start'], r['end']))}"
-            f"<br>{signed(100 * r['delta_beta'], 0)} points, q {probability(r['q'])}"
+            f"region {plain(named(r))}<br>{points(r['delta_beta'])} points, q {probability(r['q'])}"
             for r in rows
         ],
         "hovertemplate": "%{text}<extra></extra>",

@@ -10,6 +10,7 @@ from scipy.stats import beta
 
 from melisma.report._study import Contrast
 from melisma.report._style import Figure, direct_label, packed, y_title
+from melisma.report._words import counted_of
 
 
 def qq(contrast: Contrast) -> Figure:
@@ -108,8 +109,11 @@ def _whole_step(top: float, most: int) -> int:
     return step
 
 
-def relabelled_calls(calls: Sequence[float], real: int, noun: str) -> Figure:
-    """How many calls chance makes: relabelled data as bars, the real labels as one line."""
+def null_calls(calls: Sequence[float], real: int, noun: str, null: str = "relabelling") -> Figure:
+    """How many calls chance makes: moved data as bars, the real data as one line.
+
+    noun : what is called, `sites`; null : one of the moved data sets, `rotation`
+    """
     values = np.asarray(calls, dtype=float)
     top = max(float(values.max(initial=0)), float(real), 5.0)
     width = max(1.0, np.ceil((top + 1) / 40))
@@ -124,16 +128,17 @@ def relabelled_calls(calls: Sequence[float], real: int, noun: str) -> Figure:
             "y": [int(h) for h in heights],
             "width": 0.8 * width,
             "marker": {"color": "@faint", "line": {"width": 0}},
-            "hovertemplate": f"%{{y}} relabellings with %{{x:.0f}} {noun}<extra></extra>",
+            "hovertemplate": f"%{{y}} with %{{x:.0f}} {noun}<extra></extra>",
         }
     ]
-    words = f"{len(values):,} relabellings call at most {int(values.max(initial=0)):,} {noun}"
-    return Figure(
-        traces, _calls_layout(real, noun, top, tall), 320, f"{words}; the real labels {real:,}."
-    )
+    moved = counted_of(len(values), null)
+    words = f"{moved} call at most {int(values.max(initial=0)):,} {noun}"
+    layout = _calls_layout(real, noun, counted_of(2, null)[2:], (top, tall))
+    return Figure(traces, layout, 320, f"{words}; the real data {real:,}.")
 
 
-def _calls_layout(real: int, noun: str, top: float, tall: float) -> dict[str, Any]:
+def _calls_layout(real: int, noun: str, null: str, reach: tuple[float, float]) -> dict[str, Any]:
+    top, tall = reach
     right = real > top / 2
     return {
         "xaxis": {
@@ -160,9 +165,9 @@ def _calls_layout(real: int, noun: str, top: float, tall: float) -> dict[str, An
             }
         ],
         "annotations": [
-            y_title("relabellings", 34),
+            y_title(null, 34),
             direct_label(
-                f"real labels: {real:,}",
+                f"real data: {real:,}",
                 real,
                 1.15 * tall,
                 "@ink",

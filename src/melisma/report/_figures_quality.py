@@ -21,6 +21,8 @@ from melisma.report._style import (
 
 # Above this, names on points and on the sides of a heat map are noise.
 _MANY_SAMPLES = 48
+# A heat map of more samples is drawn by means of neighbours: its cells are no wider than a pixel.
+_MOST_CELLS = 260
 
 
 def pca(table: pl.DataFrame, variance: Sequence[float], colourings: Sequence[Groups]) -> Figure:
@@ -166,9 +168,12 @@ def _heat_map(
 ) -> Figure:
     ordered = matrix[np.ix_(order, order)].astype(float)
     np.fill_diagonal(ordered, np.nan)
-    shown = [plain(names[i]) for i in order]
+    held = [names[i] for i in order]
+    if len(held) > _MOST_CELLS:
+        held, ordered = _coarse(held, ordered)
+    shown = [plain(name) for name in held]
     z = [[None if np.isnan(v) else round(float(v), 4) for v in row] for row in ordered]
-    gap = 1 if len(names) <= _MANY_SAMPLES else 0
+    gap = 1 if len(held) <= _MANY_SAMPLES else 0
     trace = {
         "type": "heatmap",
         "x": shown,
@@ -183,8 +188,23 @@ def _heat_map(
         "hoverongaps": False,
         "hovertemplate": f"%{{y}} and %{{x}}<br>{words}<extra></extra>",
     }
-    layout, narrow = _heat_axes(shown, shortened([names[i] for i in order]))
+    layout, narrow = _heat_axes(shown, shortened(held))
     return Figure([trace], layout, 0, "", narrow)
+
+
+def _coarse(names: Sequence[str], ordered: npt.NDArray[Any]) -> tuple[list[str], npt.NDArray[Any]]:
+    """Neighbouring samples put together, with the mean of what is known of them."""
+    parts = np.array_split(np.arange(len(names)), _MOST_CELLS)
+    ends = [(int(part[0]), int(part[-1])) for part in parts]
+    starts = [first for first, _ in ends]
+    known = ~np.isnan(ordered)
+    sums, counts = (
+        np.add.reduceat(np.add.reduceat(values, starts, axis=0), starts, axis=1)
+        for values in (np.where(known, ordered, 0.0), known.astype(float))
+    )
+    joined = [f"{names[a]} to {names[b]}" if b > a else names[a] for a, b in ends]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return joined, np.where(counts > 0, sums / counts, np.nan)
 
 
 def _heat_axes(shown: list[str], short: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -236,11 +256,16 @@ def identity(
     figure = _heat_map(names, matrix, order, CLOSE_IS_DARK, (0.0, far), "distance %{z:.3f}")
     ordered = [names[i] for i in order]
     clash = {frozenset(pair) for pair in contradictions}
-    shapes = [_square(a, b, "@ink", 1.5) for a, b in _person_runs(ordered, people)]
-    for i, a in enumerate(ordered):
-        for j, b in enumerate(ordered):
-            if i != j and frozenset((a, b)) in clash:
-                shapes.append(_square(j, j, "@alert", 2.5, row=i))
+    shapes = []
+    # With more samples one person's are no wider than a line.
+    if len(names) <= _MOST_CELLS:
+        shapes += [_square(a, b, "@ink", 1.5) for a, b in _person_runs(ordered, people)]
+        shapes += [
+            _square(j, j, "@alert", 2.5, row=i)
+            for i, a in enumerate(ordered)
+            for j, b in enumerate(ordered)
+            if i != j and frozenset((a, b)) in clash
+        ]
     n_people = len(set(people.values()))
     found = f", {n_people} people" if people else ""
     label = f"Heat map of genetic distance between {len(names)} samples{found}."
@@ -349,7 +374,7 @@ def levels(table: pl.DataFrame, groups: Groups, samples: Sequence[str]) -> Figur
     }
     words = [plain(f"{a} {b}" if contexts > 1 else str(a)) for a, b in places]
     layout = {
-        "xaxis": {"title": {"text": "level, % of reads"}, "rangemode": "tozero"},
+        "xaxis": {"title": {"text": "level, %"}, "rangemode": "tozero"},
         "yaxis": {
             "tickvals": list(range(len(places))),
             "ticktext": words,

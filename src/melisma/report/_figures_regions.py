@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from melisma.methylome import Region, select
+from melisma.methylome import CONTEXTS, Region, select
 from melisma.report._figures_quality import plain
 from melisma.report._study import Contrast, Groups, Study
 from melisma.report._style import Figure, direct_label, packed, separated, y_title
@@ -33,6 +33,9 @@ def region(study: Study, contrast: Contrast, groups: Groups, row: dict[str, Any]
     window = Region(row["contig"], max(0, start - flank), end + flank)
     mark = row.get("mark")
     part = select(study.methylome, region=window, mark=str(mark) if mark else None).load()
+    if row.get("context") in CONTEXTS:
+        # Contexts are searched apart.
+        part = part.isel(site=np.flatnonzero(part["context"] == CONTEXTS.index(row["context"])))
     position, level, weight = levels_of(part)
     shown = _shown_groups(contrast, groups)
     traces: list[dict[str, Any]] = []

@@ -1,76 +1,108 @@
-"""A site drawn sample by sample, the samples of one block joined."""
+"""A site drawn sample by sample: the samples of one block joined, or along a covariate."""
 
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
+import xarray as xr
 
 from melisma.methylome import Region, select
 from melisma.report._figures_quality import plain
 from melisma.report._figures_regions import levels_of
 from melisma.report._study import Contrast, Groups, Study
 from melisma.report._style import Figure, direct_label, y_title
-from melisma.report._words import IDENTITY, place, spoken
+from melisma.report._words import IDENTITY, named, spoken
+
+# More samples in a column than this are a cloud, not single dots.
+_MANY = 16
 
 
 def site(study: Study, contrast: Contrast, groups: Groups, row: dict[str, Any]) -> Figure:
-    """One site's level in every sample of the two groups; a line joins the samples of a block.
+    """One site's level in every sample: of the groups compared, or along a covariate.
 
     Parameters
     ----------
-    row : a row of the site table: contig, position, strand, mark, ...
+    row : a row of the site table: contig, position, strand, mark, ... and probe, where it has one
     """
-    position = int(row["position"])
-    window = Region(str(row["contig"]), position, position + 1)
-    part = select(study.methylome, region=window, mark=str(row["mark"])).load()
-    strand = np.flatnonzero(part["strand"].values == row["strand"])
-    part = part.isel(site=strand[:1] if len(strand) else [0])
-    _, level, weight = levels_of(part)
-    shown = [str(name) for name in reversed(contrast.levels or [])]
-    at = {label: k for k, label in enumerate(shown)}
+    part = _site_of(study, row)
+    _, levels, weights = levels_of(part)
+    level, weight = levels[0], weights[0]
+    shown = [str(name) for name in reversed(contrast.levels or [])] or contrast.among
+    if shown:
+        at = {label: k for k, label in enumerate(shown)}
+        across = [at.get(label) for label in groups.labels]
+    else:
+        across = study.sheet[groups.column].cast(pl.Float64).to_list()
     seen = [
         j
-        for j, label in enumerate(groups.labels)
-        if label in at and weight[0, j] > 0 and np.isfinite(level[0, j])
+        for j, x in enumerate(across)
+        if x is not None and np.isfinite(x) and weight[j] > 0 and np.isfinite(level[j])
     ]
-    across = _spread([at[groups.labels[j]] for j in seen], level[0, seen])
-    where = dict(zip(seen, across, strict=True))
-    traces = _joined(_block_of(study, contrast), where, level[0])
+    beside = [float(across[j] or 0.0) for j in seen]
+    if shown:
+        beside = _spread(beside, level[seen])
+    where = dict(zip(seen, beside, strict=True))
+    traces = _joined(_block_of(study, contrast), where, level) if shown else []
     traces.append(
         {
             "type": "scatter",
             "mode": "markers",
             "x": [round(where[j], 3) for j in seen],
-            "y": [round(100 * float(level[0, j]), 1) for j in seen],
+            "y": [round(100 * float(level[j]), 1) for j in seen],
             "text": [_words_of(study, part, j, weight) for j in seen],
             "hovertemplate": "%{text}<br>%{y:.0f}%<extra></extra>",
-            "marker": _marker([groups.colours[groups.labels[j]] for j in seen], weight[0, seen]),
+            "marker": _marker(
+                [groups.colours[groups.labels[j]] if shown else "@ink" for j in seen],
+                weight[seen],
+                many=len(seen) > _MANY,
+            ),
             "cliponaxis": False,
         }
     )
+    names = _names(shown, groups)
     layout = {
-        "xaxis": {
-            "tickvals": [],
-            "range": [-0.45, len(shown) - 0.55],
-            "ticks": "",
-            "showline": False,
-            "fixedrange": True,
-        },
+        "xaxis": _discrete(shown) if shown else _continuous(groups.column),
         "yaxis": {"range": [-4, 104], "tickvals": [0, 50, 100], "fixedrange": True},
         "margin": {"l": 34, "r": 8, "t": 26, "b": 36},
-        "annotations": [y_title("level, %", 34), *_names(shown, groups)],
+        "annotations": [y_title("level, %", 34), *names],
     }
-    label = f"Levels of {len(seen)} samples at {place(str(row['contig']), position)}."
-    return Figure(traces, layout, 210, label)
+    return Figure(traces, layout, 210, f"Levels of {len(seen)} samples at {named(row)}.")
 
 
-def _marker(colours: list[str], reads: npt.NDArray[Any]) -> dict[str, Any]:
+def _site_of(study: Study, row: dict[str, Any]) -> xr.Dataset:
+    """The row's site of the store, by its probe or its place and strand."""
+    if row.get("probe"):
+        at = np.flatnonzero(study.methylome["probe"].values == row["probe"])
+        return study.methylome.isel(site=at[:1]).load()
+    position = int(row["position"])
+    window = Region(str(row["contig"]), position, position + 1)
+    part = select(study.methylome, region=window, mark=str(row["mark"])).load()
+    strand = np.flatnonzero(part["strand"].values == row["strand"])
+    return part.isel(site=strand[:1] if len(strand) else [0])
+
+
+def _discrete(shown: list[str]) -> dict[str, Any]:
+    return {
+        "tickvals": [],
+        "range": [-0.45, len(shown) - 0.55],
+        "ticks": "",
+        "showline": False,
+        "fixedrange": True,
+    }
+
+
+def _continuous(column: str) -> dict[str, Any]:
+    return {"title": {"text": plain(spoken(column)), "standoff": 4}, "nticks": 7}
+
+
+def _marker(colours: list[str], reads: npt.NDArray[Any], *, many: bool) -> dict[str, Any]:
     sizes = np.clip(1.7 * np.sqrt(reads), 4, 12)
     return {
         "color": colours,
         "size": [round(float(size), 1) for size in sizes],
-        "opacity": 0.85,
-        "line": {"width": 1, "color": "@paper"},
+        "opacity": 0.45 if many else 0.85,
+        "line": {"width": 0 if many else 1, "color": "@paper"},
     }
 
 
@@ -112,11 +144,16 @@ def _joined(
     return [{"type": "scatter", "mode": "lines", "x": x, "y": y, "line": line, "hoverinfo": "skip"}]
 
 
-def _spread(columns: list[int], level: npt.NDArray[Any]) -> list[float]:
+def _spread(columns: list[float], level: npt.NDArray[Any]) -> list[float]:
     """Points of one column side by side where their levels nearly coincide."""
-    across = [float(k) for k in columns]
+    across = list(columns)
     for column in set(columns):
         members = sorted((i for i, k in enumerate(columns) if k == column), key=lambda i: level[i])
+        if len(members) > _MANY:
+            # Multiples of the golden ratio fill the column evenly and take no chance.
+            for k, member in enumerate(members):
+                across[member] += 0.6 * (k * 0.618034 % 1.0 - 0.5)
+            continue
         run: list[int] = []
         for i in [*members, -1]:
             if run and (i < 0 or level[i] - level[run[-1]] > 0.03):
@@ -127,9 +164,9 @@ def _spread(columns: list[int], level: npt.NDArray[Any]) -> list[float]:
     return across
 
 
-def _words_of(study: Study, part: Any, j: int, weight: npt.NDArray[Any]) -> str:
+def _words_of(study: Study, part: xr.Dataset, j: int, weight: npt.NDArray[Any]) -> str:
     name = plain(study.samples[j])
     if "beta" in part:
         return name
     marked = int(part["methylated"].values[0, j])
-    return f"{name}: {marked} of {int(weight[0, j])} reads"
+    return f"{name}: {marked} of {int(weight[j])} reads"

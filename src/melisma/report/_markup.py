@@ -1,5 +1,6 @@
 """Pieces of markup that the sections share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -33,6 +34,17 @@ def figure(heading: str, plot: str, *, note: str = "", kind: str = "") -> str:
     return (
         f'<figure class="{kind}"><figcaption><h4>{heading}</h4></figcaption>{plot}{below}</figure>'
     )
+
+
+def noted(notes: Sequence[str]) -> str:
+    """What a reader of the results beside it must know; empty without notes."""
+    items = "".join(f"<li>{escape(str(note))}</li>" for note in dict.fromkeys(notes))
+    return f'<ul class="notes">{items}</ul>' if items else ""
+
+
+def capital(text: str) -> str:
+    """The text with a capital first."""
+    return text[:1].upper() + text[1:]
 
 
 def calm(sentence: str) -> str:

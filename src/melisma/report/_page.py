@@ -10,7 +10,7 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from melisma import progress
-from melisma.report import _section_quality, _sections, _words
+from melisma.report import _answers, _section_calibration, _section_quality, _sections, _words
 from melisma.report._markup import Page, calm
 from melisma.report._methods import methods
 from melisma.report._study import Study
@@ -28,7 +28,7 @@ def page(study: Study) -> str:
         for asked in study.contrasts:
             questions.append(_sections.contrast(study, asked, made, names[asked.key]))
             advance(1)
-        calibration = _sections.calibration(study, made, names)
+        calibration = _section_calibration.calibration(study, made, names)
         tables = _sections.tables(study, made, names)
         advance(1)
         title = str(study.run.get("title") or "Methylome study")
@@ -38,8 +38,9 @@ def page(study: Study) -> str:
             style=css_variables()
             + f"\n:root {{ --font: {FONT}; }}\n"
             + folder.joinpath("page.css").read_text(encoding="utf-8"),
+            banner=_banner(study),
             masthead=_masthead(study),
-            summary=_words.prose(_words.summary(study)),
+            summary=_words.prose(_answers.summary(study)),
             numbers=_numbers(study),
             findings=_sections.findings(study),
             quality=quality,
@@ -61,6 +62,18 @@ def _left_out(study: Study) -> str:
     if not left_out and not study.contrasts:
         left_out = ["No contrast was asked for, so nothing was tested."]
     return "".join(calm(str(sentence)) for sentence in left_out)
+
+
+def _banner(study: Study) -> str:
+    """What stands on every screen and sheet of paper where replicates were done without."""
+    without = [_words.title(c) for c in study.contrasts if not c.replicated]
+    if not without:
+        return ""
+    which = without[0] if len(without) == 1 else _words.count(len(without), "contrast")
+    return (
+        '<aside class="banner" role="note"><p><strong>Without replicates.</strong> '
+        f"The regions of {escape(which)} are leads, not findings.</p></aside>"
+    )
 
 
 def _json(value: Any) -> str:

@@ -1,28 +1,23 @@
-"""Findings, contrasts, calibration and tables as HTML; figures are left in a `Page`."""
+"""Findings, contrasts and tables as HTML; figures are left in a `Page`."""
 
 from html import escape
-from typing import Any
 
 import polars as pl
 
 from melisma.report import (
+    _answers,
     _figures,
-    _figures_calibration,
-    _figures_regions,
     _figures_sites,
+    _points,
+    _section_regions,
     _tables,
     _words,
 )
-from melisma.report._markup import Page, calm, figure
+from melisma.report._markup import Page, calm, figure, noted
 from melisma.report._study import Contrast, Groups, Study, groups
 
-_TOP_REGIONS = 6
-_TOP_NOTHING = 2
 _TOP_SITES = 4
 _BRIEF_ROWS = 8
-
-# Fewer relabellings than this say nothing of lambda's spread.
-_FEW_RELABELLINGS = 10
 
 
 def grouping(study: Study, contrast: Contrast) -> Groups | None:
@@ -30,8 +25,7 @@ def grouping(study: Study, contrast: Contrast) -> Groups | None:
     column = contrast.record.get("column")
     if column not in study.sheet.columns:
         return None
-    levels = [str(level) for level in contrast.levels] if contrast.levels else None
-    return groups(study, str(column), levels)
+    return groups(study, str(column), [str(level) for level in contrast.levels or contrast.among])
 
 
 def findings(study: Study) -> str:
@@ -44,30 +38,31 @@ def findings(study: Study) -> str:
     ]  # fmt: skip
     rows = []
     for contrast in study.contrasts:
-        q = contrast.threshold
-        sites = _count_cell(contrast.sites, _words.called(contrast.sites, q))
-        regions = _count_cell(contrast.regions, _words.called(contrast.regions, q))
         link = f'<a href="#{anchor(contrast)}">{escape(_words.title(contrast))}</a>'
         model = f"<code>{escape(_words.model(contrast))}</code>"
-        rows.append([link, model, sites, regions, escape(_strongest(contrast))])
-    cuts = {_words.passing(c.threshold) for c in study.contrasts}
+        counts = [_count_cell(contrast, kind) for kind in ("sites", "regions")]
+        rows.append([link, model, *counts, escape(_strongest(contrast))])
+    cuts = {_words.passing(c.cut(kind)) for c in study.contrasts for kind in ("sites", "regions")}
     caption = f"Sites and regions at {' or '.join(sorted(cuts))}"
     table = _tables.html_table(head, rows, caption)
     return f'<div class="findings"><p class="note">{escape(caption)}</p>{table}</div>'
 
 
-def _count_cell(table: Any, n: int) -> str:
-    if table is None:
+def _count_cell(contrast: Contrast, kind: str) -> str:
+    if contrast.table(kind) is None:
         return '<span class="soft">not tested</span>'
-    return f"<b>{n:,}</b>" if n else '<span class="soft">0</span>'
+    n = contrast.called(kind)
+    if not n:
+        return '<span class="soft">0</span>'
+    leads = "" if contrast.replicated else ' <span class="alert">leads</span>'
+    return f"<b>{n:,}</b>{leads}"
 
 
 def _strongest(contrast: Contrast) -> str:
-    q = contrast.threshold
-    for table in (contrast.regions, contrast.sites):
-        if _words.called(table, q):
-            top = _words.strongest(table, 1).row(0, named=True)
-            return _words.direction(contrast, top["delta_beta"])
+    for kind in ("regions", "sites"):
+        if contrast.called(kind):
+            top = _words.strongest(contrast.table(kind), 1).row(0, named=True)
+            return _words.direction(contrast, top)
     return "nothing to report"
 
 
@@ -87,61 +82,77 @@ def contrast(study: Study, asked: Contrast, page: Page, name: str) -> str:
     if (df := record.get("df_residual")) is not None:
         facts.append(f"{df:g} residual degrees of freedom")
     if (median := record.get("sites", {}).get("median_delta")) is not None:
-        facts.append(f"median difference {_words.signed(100 * median, 1)} points")
+        facts.append(f"median difference {_words.points(median)} points")
+    heading = _words.heading(asked, name)
     parts = [
-        f'<section class="contrast" id="{anchor(asked)}"><h3>{escape(_capital(name))}</h3>',
+        f'<section class="contrast" id="{anchor(asked)}"><h3>{escape(heading)}</h3>',
         f'<p class="facts">{" · ".join(facts)}</p>',
-        f'<p class="lead">{_words.prose(_words.sites_verdict(asked))}</p>'
+        "" if asked.replicated else _unreplicated(asked),
+        f'<p class="lead">{_words.prose(_answers.sites_verdict(asked))}</p>'
         if asked.sites is not None
-        else calm(_words.sites_verdict(asked)),
+        else calm(_answers.sites_verdict(asked)),
+        noted(record.get("sites", {}).get("notes") or []),
     ]
-    if asked.sites is not None and not asked.sites.is_empty():
+    if asked.sites is not None and asked.sites["p"].fill_nan(None).is_not_null().any():
         parts.append(_site_figures(asked, divided, page))
-    parts.append(_region_part(study, asked, divided, page))
+    parts.append(_section_regions.regions(study, asked, divided, page))
     parts.append(_strongest_tables(study, asked, divided, page))
-    notes = [*record.get("sites", {}).get("notes", []), *record.get("regions", {}).get("notes", [])]
-    if notes:
-        items = "".join(f"<li>{escape(str(note))}</li>" for note in dict.fromkeys(notes))
-        parts.append(f'<ul class="notes">{items}</ul>')
     return "".join(parts) + "</section>"
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _unreplicated(asked: Contrast) -> str:
+    levels = _words.listed([_words.spoken(str(level)) for level in asked.levels or []])
+    return (
+        '<div class="warning"><h4>Without replicates</h4><p>How samples of '
+        f"{escape(levels)} vary among themselves is not known, so that any two samples may differ "
+        "like these. The regions below are leads, not findings.</p></div>"
+    )
 
 
 def _site_figures(asked: Contrast, divided: Groups | None, page: Page) -> str:
-    volcano = page.plot(f"{asked.key}.volcano", _figures.volcano(asked, divided))
-    manhattan = page.plot(f"{asked.key}.manhattan", _figures.manhattan(asked, divided))
-    bars = (
-        "Bars under the axis are called regions."
-        if _words.called(asked.regions, asked.threshold)
-        else ""
-    )
-    return (
-        '<div class="pair uneven">'
-        + figure("Size and certainty of each site", volcano, note=" ".join(_site_notes(asked)))
-        + figure("Along the genome", manhattan, note=bars)
-        + "</div>"
-    )
+    volcano, manhattan = _figures.volcano(asked, divided), _figures.manhattan(asked, divided)
+    drawn = []
+    if volcano:
+        plot = page.plot(f"{asked.key}.volcano", volcano)
+        note = " ".join(_site_notes(asked, placed=manhattan is not None))
+        drawn.append(figure("Size and certainty of each site", plot, note=note))
+    if manhattan:
+        plot = page.plot(f"{asked.key}.manhattan", manhattan)
+        bars = "Bars under the axis are called regions." if asked.called("regions") else ""
+        if not volcano:
+            bars = f"Several coefficients have no one size, so there is no volcano plot. {bars}"
+        drawn.append(figure("Along the genome", plot, note=bars))
+    if len(drawn) == 2:
+        return f'<div class="pair uneven">{"".join(drawn)}</div>'
+    if not drawn:
+        return calm("Several coefficients of probes without places are not drawn; see the table.")
+    return f'<div class="alone">{drawn[0]}</div>'
 
 
-def _site_notes(asked: Contrast) -> list[str]:
+def _site_notes(asked: Contrast, *, placed: bool) -> list[str]:
     """What the reader of the two plots has to know."""
     table = asked.sites if asked.sites is not None else pl.DataFrame({"p": []})
     notes = []
-    called = _words.called(asked.sites, asked.threshold)
+    called = asked.called("sites")
     tested = int(table["p"].fill_nan(None).is_not_null().sum())
     untestable = table.height - tested
     if 0 < called < tested:
-        notes.append(f"The dotted line is {_words.prose(_words.passing(asked.threshold))}.")
+        notes.append(f"The dotted line is {_words.prose(_words.passing(asked.cut('sites')))}.")
     if untestable:
         verb = "is" if untestable == 1 else "are"
         notes.append(
             f"{_words.count(untestable, 'site')} could not be tested and {verb} not drawn."
         )
-    if called > _figures.MOST_SIGNIFICANT or tested - called > _figures.MOST_BACKGROUND:
+    if called > _points.MOST_SIGNIFICANT or tested - called > _points.MOST_BACKGROUND:
         notes.append("Sites hidden under others are left out.")
+    nowhere = int(table.filter(pl.col("p").is_not_null())["position"].null_count())
+    if not placed:
+        notes.append("The probes have no places, so they are not drawn along the genome.")
+    elif nowhere:
+        notes.append(
+            f"Along the genome {_words.count(nowhere, 'probe')} without a place "
+            f"{'is' if nowhere == 1 else 'are'} not drawn."
+        )
     return notes
 
 
@@ -150,143 +161,30 @@ def _more(asked: Contrast, kind: str) -> str:
     return f'<p class="more"><a href="#tables" data-table="{key}">All {kind} in a table</a></p>'
 
 
-def _region_part(study: Study, asked: Contrast, divided: Groups | None, page: Page) -> str:
-    if asked.regions is None:
-        return f"<h4>Regions</h4>{calm(_words.regions_verdict(asked))}"
-    n = _words.called(asked.regions, asked.threshold)
-    parts = [f'<h4>Regions</h4><p class="lead">{_words.prose(_words.regions_verdict(asked))}</p>']
-    parts.append(f'<p class="facts">{escape(_words.relabelling(asked))}</p>')
-    top = _words.strongest(asked.regions, _TOP_REGIONS if n else _TOP_NOTHING)
-    if n:
-        top = top.head(min(n, _TOP_REGIONS))
-    elif not top.is_empty():
-        parts.append(
-            '<p class="soft">The strongest candidates, drawn for the reader\'s own judgement; '
-            "they are not findings.</p>"
-        )
-    if divided and not top.is_empty():
-        panels = [
-            _region_panel(study, asked, divided, page, k, row)
-            for k, row in enumerate(top.iter_rows(named=True), start=1)
-        ]
-        kind = "panels" if n else "panels muted"
-        parts.append(f'<div class="{kind}">{"".join(panels)}</div>')
-        lines = "a thin line follows one sample, a thick line its group"
-        if len(study.samples) > _figures_regions.MOST_LINES:
-            lines = "a line follows a group"
-        parts.append(
-            '<p class="note">A dot is one sample at one site, larger with more reads; '
-            f"{lines}; the band is the region and the ticks below are its sites. The difference "
-            "is the model's, other terms taken out; the shares at the right are of all reads."
-            "</p>"
-        )
-    return "".join(parts)
-
-
 def _strongest_tables(study: Study, asked: Contrast, divided: Groups | None, page: Page) -> str:
     drawn = [
         f"<div><h4>Strongest {kind}</h4>{brief}{_more(asked, kind)}</div>"
         for kind in ("regions", "sites")
         if (brief := _tables.brief_table(asked, divided, kind, _BRIEF_ROWS))
     ]
-    if not _words.called(asked.regions, asked.threshold):
+    if not asked.called("regions"):
         drawn.append(_site_panels(study, asked, divided, page))
     return f'<div class="pair">{"".join(drawn)}</div>' if drawn else ""
 
 
 def _site_panels(study: Study, asked: Contrast, divided: Groups | None, page: Page) -> str:
-    n = min(_words.called(asked.sites, asked.threshold), _TOP_SITES)
-    if not n or divided is None or not asked.levels:
+    n = min(asked.called("sites"), _TOP_SITES)
+    numbers = divided is not None and study.sheet[divided.column].dtype.is_numeric()
+    if not n or divided is None or not (asked.levels or asked.among or numbers):
         return ""
     panels = []
     for k, row in enumerate(_words.strongest(asked.sites, n).iter_rows(named=True), start=1):
         drawn = _figures_sites.site(study, asked, divided, row)
-        heading = escape(_words.place(str(row["contig"]), row["position"]))
-        panels.append(figure(heading, page.plot(f"{asked.key}.site{k}", drawn)))
-    joined = " A line joins samples of one block." if asked.block else ""
-    note = f'<p class="note">A dot is one sample, larger with more reads.{joined}</p>'
+        panels.append(figure(escape(_words.named(row)), page.plot(f"{asked.key}.site{k}", drawn)))
+    joined = " A line joins samples of one block." if asked.block and not asked.slope else ""
+    size = "" if study.levels_only else ", larger with more reads"
+    note = f'<p class="note">A dot is one sample{size}.{joined}</p>'
     return f'<div><h4>Sample by sample</h4><div class="small">{"".join(panels)}</div>{note}</div>'
-
-
-def _region_panel(
-    study: Study, asked: Contrast, divided: Groups, page: Page, k: int, row: dict[str, Any]
-) -> str:
-    drawn = _figures_regions.region(study, asked, divided, row)
-    plot = page.plot(f"{asked.key}.region{k}", drawn)
-    where = _words.place(row["contig"], row["start"], row["end"])
-    words = escape(_words.direction(asked, row["delta_beta"]))
-    if asked.levels:
-        # The sentence is also the key of the panel's colours.
-        a, b = (
-            _tables.swatch(level, divided.colours.get(level, "@soft"))
-            for level in map(str, asked.levels)
-        )
-        words = words.replace(escape(_words.spoken(str(asked.levels[0]))), a, 1) + f" than {b}"
-    spread = _words.interval(row["ci_low"], row["ci_high"])
-    if spread:
-        words += f" (95%\u00a0interval {spread.replace(' ', chr(0xA0))})"
-    about = [_words.count(row["sites"], "site"), f"q {_words.probability(row['q'])}"]
-    # A number keeps to its noun when the line breaks.
-    tail = " · ".join(part.replace(" ", "\u00a0") for part in about)
-    heading = f"{escape(where)}<small>{words} · {escape(tail)}</small>"
-    return figure(heading, plot)
-
-
-def calibration(study: Study, page: Page, names: dict[str, str]) -> str:
-    """Whether the p-values deserve trust: QQ, lambda, calls on relabelled data."""
-    dashed = (
-        "Neighbouring sites are not independent, so the dashed lines say more: between them lie "
-        "nine in ten repeats of the test with the labels moved between samples. "
-    )
-    repeated = any(asked.null is not None for asked in study.contrasts)
-    parts = [
-        "<p>If nothing differed, the points would follow the line inside the grey band, where 95% "
-        f"of independent p-values fall. {dashed if repeated else ''}λ is the median statistic over "
-        "its expectation; 1 is what chance gives. The bars count what is called after the labels "
-        "were moved, where every call is false.</p>"
-    ]
-    for asked in study.contrasts:
-        if asked.sites is None and asked.regions is None:
-            continue
-        parts.append(_calibration_of(asked, page, names[asked.key]))
-    return "".join(parts) if len(parts) > 1 else calm("No contrast was tested.")
-
-
-def _calibration_of(asked: Contrast, page: Page, name: str) -> str:
-    record = asked.record.get("calibration") or {}
-    drawn = []
-    if asked.sites is not None and asked.sites["p"].fill_nan(None).is_not_null().any():
-        heading = f"Observed against expected<small>{_inflation(record)}</small>"
-        drawn.append(figure(heading, page.plot(f"{asked.key}.qq", _figures_calibration.qq(asked))))
-    for kind, table in (("site", asked.sites), ("region", asked.regions)):
-        calls = record.get(f"relabelled_{kind}_calls")
-        if table is None or not calls:
-            continue
-        real = _words.called(table, asked.threshold)
-        reached = sum(n >= real for n in calls) if real else None
-        few = (
-            f"{reached:,} of {len(calls):,} relabellings call as many"
-            if reached is not None
-            else f"{len(calls):,} relabellings"
-        )
-        size = f"<small>{real:,} called; {few}</small>"
-        plot = page.plot(
-            f"{asked.key}.{kind}.relabelled",
-            _figures_calibration.relabelled_calls(calls, real, f"{kind}s"),
-        )
-        drawn.append(figure(f"{_capital(kind)}s called by chance{size}", plot))
-    return f'<h3>{escape(_capital(name))}</h3><div class="trio">{"".join(drawn)}</div>'
-
-
-def _inflation(record: dict[str, Any]) -> str:
-    inflation = record.get("lambda")
-    words = "λ not estimated" if inflation is None else f"λ = {inflation:.2f}"
-    moved = [v for v in record.get("relabelled_lambda") or [] if v is not None]
-    if 0 < len(moved) < _FEW_RELABELLINGS:
-        words += f"; {len(moved)} relabellings are too few to judge it by"
-    elif moved:
-        words += f"; relabelled {min(moved):.2f} to {max(moved):.2f}"
-    return words
 
 
 def tables(study: Study, page: Page, names: dict[str, str]) -> str:

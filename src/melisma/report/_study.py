@@ -48,12 +48,47 @@ class Contrast:
         return self.record.get("levels")
 
     @property
-    def threshold(self) -> float:
-        """The false discovery rate below which a site or region is called."""
-        for part in ("regions", "sites"):
-            if "q" in self.record.get(part, {}):
-                return float(self.record[part]["q"])
-        return 0.05
+    def among(self) -> list[str]:
+        """All levels of a factor that are compared at once; empty otherwise."""
+        return [str(level) for level in self.record.get("among") or []]
+
+    @property
+    def joint(self) -> bool:
+        """Whether several coefficients are asked about at once, which have no one direction."""
+        return self.record.get("coefficients", 1) > 1
+
+    @property
+    def slope(self) -> bool:
+        """Whether differences are for a unit of a covariate."""
+        return not self.levels and not self.joint
+
+    @property
+    def replicated(self) -> bool:
+        """Whether there are replicates; without, regions are leads and sites are not tested."""
+        return not self.record.get("no_replicates")
+
+    @property
+    def null_noun(self) -> str:
+        """What one data set without an effect is, to which regions are compared."""
+        null = self.record.get("regions", {}).get("null")
+        return {"rotations": "rotation", "exchanges of reads": "exchange of reads"}.get(
+            str(null), "relabelling"
+        )
+
+    def table(self, kind: str) -> pl.DataFrame | None:
+        """The table of "sites" or "regions"."""
+        return self.sites if kind == "sites" else self.regions
+
+    def cut(self, kind: str) -> float:
+        """The false discovery rate below which a site or a region is called."""
+        return float(self.record.get(kind, {}).get("q", 0.05))
+
+    def called(self, kind: str) -> int:
+        """How many rows of the table of "sites" or "regions" are called."""
+        table = self.table(kind)
+        if table is None or table.is_empty():
+            return 0
+        return int((table["q"].fill_nan(None) < self.cut(kind)).sum() or 0)
 
 
 @dataclass(frozen=True)
@@ -70,6 +105,11 @@ class Study:
         """A table of the run by its file's stem, None where the run did not write it."""
         path = self.folder / "tables" / f"{name}.parquet"
         return pl.read_parquet(path) if path.is_file() else None
+
+    @property
+    def levels_only(self) -> bool:
+        """Whether the store holds levels without counts."""
+        return "beta" in self.methylome
 
     @property
     def samples(self) -> list[str]:
@@ -114,16 +154,26 @@ def _read_contrast(tables: Path, design: dict[str, Any], contrast: dict[str, Any
         path = tables / f"{key}.{kind}.parquet"
         return pl.read_parquet(path) if path.is_file() else None
 
+    sites = None if "refused" in contrast.get("sites", {}) else table("sites")
     return Contrast(
         key=key,
         design=design["name"],
         formula=design["formula"],
         block=design.get("block"),
         record=contrast,
-        sites=None if "refused" in contrast.get("sites", {}) else table("sites"),
+        sites=_annotated(sites, table("called")),
         regions=None if "refused" in contrast.get("regions", {}) else table("regions"),
         null=table("null"),
     )
+
+
+def _annotated(sites: pl.DataFrame | None, called: pl.DataFrame | None) -> pl.DataFrame | None:
+    """The sites with the genes and islands of the called ones."""
+    if sites is None or called is None:
+        return sites
+    keys = ["contig", "position", "strand", "mark"]
+    beside = [name for name in called.columns if name not in sites.columns]
+    return sites.join(called.select(*keys, *beside), keys, "left", maintain_order="left")
 
 
 def covariates(study: Study) -> list[str]:
@@ -175,8 +225,8 @@ def groups(study: Study, column: str, first: Sequence[str] | None = None) -> Gro
 
 def _asked_levels(study: Study, column: str) -> list[str]:
     for contrast in study.contrasts:
-        if contrast.record.get("column") == column and contrast.levels:
-            return [str(level) for level in contrast.levels]
+        if contrast.record.get("column") == column and (contrast.levels or contrast.among):
+            return [str(level) for level in contrast.levels or contrast.among]
     return []
 
 
@@ -195,6 +245,8 @@ def _thirds(values: pl.Series) -> Groups:
 
 def direction_tokens(contrast: Contrast, groups: Groups | None) -> tuple[str, str]:
     """The colours of a rise and a fall: those of the group in which the mark is higher."""
+    if contrast.joint:
+        return "@ink", "@ink"
     if contrast.levels and groups:
         a, b = (str(level) for level in contrast.levels)
         return groups.colours.get(a, "@c0"), groups.colours.get(b, "@c1")

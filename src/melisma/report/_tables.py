@@ -8,19 +8,29 @@ import numpy as np
 import polars as pl
 
 from melisma.report._study import Contrast, Groups, Study, direction_tokens
-from melisma.report._words import place, probability, signed, spoken, strongest, title
+from melisma.report._words import (
+    fraction,
+    gene,
+    named,
+    pair,
+    probability,
+    spoken,
+    strongest,
+    title,
+)
 
 # A table with more rows scrolls inside its own frame.
 _TALL = 24
 _MOST_SITES = 500
 _MOST_REGIONS = 2000
+_ANNOTATION = ("location", "genes", "nearest_name", "tss_distance", "island_relation")
 _SITE_COLUMNS = (
-    "contig", "position", "strand", "context", "delta_beta", "ci_low", "ci_high", "statistic",
-    "df", "p", "q", "n_used",
+    "probe", "contig", "position", "strand", "context", "between", "delta_beta", "ci_low",
+    "ci_high", "statistic", "df", "p", "q", "n_used", *_ANNOTATION,
 )  # fmt: skip
 _REGION_COLUMNS = (
-    "region", "contig", "start", "end", "sites", "statistic", "delta_beta", "ci_low", "ci_high",
-    "p", "q", "p_family",
+    "region", "contig", "start", "end", "name", "context", "sites", "statistic", "delta_beta",
+    "ci_low", "ci_high", "p", "q", "p_family", "delta_shift", "p_shift", *_ANNOTATION,
 )  # fmt: skip
 
 
@@ -66,6 +76,9 @@ def _range_cell(low: float, middle: float, high: float, top: float) -> str:
 
 
 def _interval_cell(low: float, value: float, high: float, reach: float, token: str) -> str:
+    if value != value:
+        return ""
+    low, high = (value if end != end else end for end in (low, high))
     a, m, b = (50 + 48 * max(-1.0, min(v / reach, 1.0)) for v in (low, value, high))
     return (
         '<svg class="cell" viewBox="0 0 104 12" aria-hidden="true">'
@@ -81,23 +94,23 @@ def _number(value: Any) -> float:
 
 def sample_table(study: Study, samples: pl.DataFrame, divisions: Sequence[Groups]) -> str:
     """A row a sample: who it is, its coverage as a range, its level as a dot."""
+    counted = not samples["coverage_median"].is_null().all()
     top = max([1.0, *samples["coverage_p95"].drop_nulls().to_list()])
     people, flagged = study.people, samples.columns.count("outlier") == 1
-    head = [
-        ("sample", "name"),
-        ("coverage <small>median, 5–95%</small>", "drawn"),
-        ("", "number"),
-        ("level <small>% of reads</small>", "drawn"),
-        ("", "number"),
-        ("sites seen", "number"),
-    ]
+    head = [("sample", "name")]
+    if counted:
+        head += [("coverage <small>median, 5–95%</small>", "drawn"), ("", "number")]
+    of = "% of reads" if counted else "mean"
+    head += [(f"level <small>{of}</small>", "drawn"), ("", "number"), ("sites seen", "number")]
     head += [("person", "name")] if people else []
     head += [(escape(spoken(g.column)), "name") for g in divisions]
     head += [("note", "note")]
     where = {name: i for i, name in enumerate(study.samples)}
     rows = []
     for r in samples.iter_rows(named=True):
-        cells = [escape(str(r["sample"])), *_depth_cells(r, top)]
+        cells = [escape(str(r["sample"]))]
+        cells += _depth_cells(r, top) if counted else []
+        cells += _level_cells(r)
         cells += [escape(people.get(r["sample"], "–"))] if people else []
         i = where.get(r["sample"])
         cells += [
@@ -110,16 +123,24 @@ def sample_table(study: Study, samples: pl.DataFrame, divisions: Sequence[Groups
         rows.append([*cells, f'<span class="alert">{escape(note)}</span>' if note else ""])
     if not any(row[-1] for row in rows):
         head, rows = head[:-1], [row[:-1] for row in rows]
-    return html_table(head, rows, "Coverage and level of each sample")
+    return html_table(
+        head, rows, "Coverage and level of each sample" if counted else "Level of each sample"
+    )
 
 
 def _depth_cells(row: dict[str, Any], top: float) -> list[str]:
-    level = _number(row["level"])
     low, middle, high = (_number(row[f"coverage_{k}"]) for k in ("p05", "median", "p95"))
+    known = middle == middle
+    return [
+        _range_cell(low, middle, high, top) if known else "",
+        f"{middle:,.0f}×" if known else "–",
+    ]
+
+
+def _level_cells(row: dict[str, Any]) -> list[str]:
+    level = _number(row["level"])
     known = level == level
     return [
-        _range_cell(low, middle, high, top) if middle == middle else "",
-        f"{middle:,.0f}×" if middle == middle else "–",
         _range_cell(level, level, level, 1.0) if known else "",
         f"{100 * level:.1f}%" if known else "–",
         f"{100 * _number(row['share_seen']):.0f}%",
@@ -128,62 +149,78 @@ def _depth_cells(row: dict[str, Any], top: float) -> list[str]:
 
 def brief_table(contrast: Contrast, groups: Groups | None, kind: str, n: int) -> str:
     """The strongest sites or regions, each difference drawn with its interval."""
-    table = contrast.regions if kind == "regions" else contrast.sites
-    found = strongest(table, n)
+    found = strongest(contrast.table(kind), n)
     if found.is_empty():
         return ""
     up, down = direction_tokens(contrast, groups)
-    reach = max(
-        0.2,
-        float(np.nanmax(np.abs(found.select("ci_low", "ci_high").to_numpy().astype(float)))),
-    )
+    known = found.select("ci_low", "ci_high", "delta_beta").to_numpy().astype(float)
+    least = 1e-9 if contrast.slope else 0.2
+    reach = max(least, float(np.nanmax(np.abs(known), initial=0.0)))
+    annotated = any(gene(r) for r in found.iter_rows(named=True))
     head = [("region" if kind == "regions" else "site", "name")]
+    contexts = kind == "regions" and _told(found, "context", kind)
+    head += [("context", "name")] if contexts else []
     head += [("sites", "number")] if kind == "regions" else []
-    head += [("difference", "drawn"), ("Δβ", "number"), ("q", "number")]
+    if contrast.among:
+        head += [("between", ""), ("Δβ", "number")]
+    elif contrast.joint:
+        head += [("F", "number")]
+    else:
+        head += [("difference", "drawn"), ("Δβ", "number")]
+    head += [("q", "number")]
+    head += [("gene", "note")] if annotated else []
     rows = []
     for r in found.iter_rows(named=True):
         delta = _number(r["delta_beta"])
-        if kind == "regions":
-            cells = [escape(place(r["contig"], r["start"], r["end"])), f"{r['sites']:,}"]
+        cells = [escape(named(r))]
+        cells += [r["context"]] if contexts else []
+        cells += [f"{r['sites']:,}"] if kind == "regions" else []
+        if contrast.among:
+            levels = pair(contrast, r) if r.get("between") else ()
+            cells += [escape(" − ".join(map(spoken, levels))) or "–", fraction(delta)]
+        elif contrast.joint:
+            cells.append(f"{r['statistic']:.1f}")
         else:
-            cells = [escape(place(str(r["contig"]), r["position"]))]
-        cells += [
-            _interval_cell(
-                _number(r["ci_low"]),
-                delta,
-                _number(r["ci_high"]),
-                reach,
-                up if delta > 0 else down,
-            )
-            if delta == delta
-            else "",
-            signed(delta),
-            probability(r["q"]),
-        ]
-        rows.append(cells)
+            ends = _number(r["ci_low"]), delta, _number(r["ci_high"])
+            cells.append(_interval_cell(*ends, reach, up if delta > 0 else down))
+            cells.append(fraction(delta, 0.1 if contrast.slope else 0.01))
+        cells.append(probability(r["q"]))
+        rows.append([*cells, escape(gene(r))] if annotated else cells)
     return html_table(head, rows, f"Strongest {kind}: {title(contrast)}")
 
 
 def payload(contrast: Contrast, name: str, kind: str) -> dict[str, Any] | None:
     """A region or site table as columns for the page's sortable table, strongest first."""
-    table = contrast.regions if kind == "regions" else contrast.sites
+    table = contrast.table(kind)
     if table is None or table.is_empty():
         return None
     most = _MOST_REGIONS if kind == "regions" else _MOST_SITES
     found = strongest(table, most)
     wanted = _REGION_COLUMNS if kind == "regions" else _SITE_COLUMNS
-    columns = [c for c in wanted if c in found.columns]
+    columns = [c for c in wanted if _told(found, c, kind)]
     tested = int(table["p"].fill_nan(None).is_not_null().sum())
     return {
         "key": f"{contrast.key}.{kind}",
         "title": f"{kind}: {name}",
         "kind": kind,
-        "threshold": contrast.threshold,
+        "threshold": contrast.cut(kind),
         "tested": tested,
         "columns": columns,
         "unseen": ["contig", "start", "end"] if kind == "regions" else [],
         "values": [_column(found[c]) for c in columns],
     }
+
+
+def _told(table: pl.DataFrame, column: str, kind: str) -> bool:
+    """Whether a column says anything: not all null, and no name or context that is always one."""
+    if column not in table.columns:
+        return False
+    values = table[column]
+    if kind == "regions" and column == "context":
+        return values.n_unique() > 1
+    if kind == "regions" and column == "name":
+        return not (values == table["region"]).all()
+    return column in ("p", "q") or not values.is_null().all()
 
 
 def _column(series: pl.Series) -> list[Any]:

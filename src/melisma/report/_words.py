@@ -2,19 +2,18 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 import polars as pl
 
 from melisma._plural import count
-from melisma.report._study import Contrast, Study
+from melisma.report._study import Contrast
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 # The block that names the people found by the identity check.
 IDENTITY = "identity"
-# More contrasts than this are told by the table of findings alone.
-_TOLD = 4
 _SMALL = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -26,6 +25,8 @@ def probability(p: float | None) -> str:
     """
     if p is None or math.isnan(p):
         return "–"
+    if p < 1e-300:
+        return "0"
     if p >= 0.995:
         return "1"
     if p >= 0.1:
@@ -65,6 +66,16 @@ def counted(n: int, noun: str) -> str:
     return f"{word[0].upper()}{word[1:]} {noun if n == 1 else noun + 's'}"
 
 
+def counted_of(n: int, noun: str) -> str:
+    """A count of a noun that may be followed by "of".
+
+    >>> counted_of(2, "exchange of reads")
+    '2 exchanges of reads'
+    """
+    head, *rest = noun.split(" ", 1)
+    return " ".join([count(n, head), *rest])
+
+
 def signed(value: float | None, digits: int = 2) -> str:
     """A signed decimal with a true minus.
 
@@ -76,6 +87,31 @@ def signed(value: float | None, digits: int = 2) -> str:
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
+def points(delta: float | None) -> str:
+    """A difference of levels in signed points of a hundred, small ones with two digits.
+
+    >>> points(-0.314), points(0.0042), points(0.0)
+    ('−31', '+0.42', '0')
+    """
+    if delta is None or math.isnan(delta):
+        return "–"
+    value = 100 * delta
+    if abs(value) >= 1 or not value:
+        return signed(value, 0) if value else "0"
+    return signed(value, min(1 - math.floor(math.log10(abs(value))), 6))
+
+
+def fraction(delta: float | None, small: float = 0.01) -> str:
+    """A difference of levels from 0 to 1, with two digits those smaller than `small`.
+
+    >>> fraction(-0.314), fraction(0.0042)
+    ('−0.31', '+0.0042')
+    """
+    if delta is None or math.isnan(delta) or abs(delta) >= small or not delta:
+        return signed(delta)
+    return signed(delta, min(1 - math.floor(math.log10(abs(delta))), 8))
+
+
 def place(contig: str, start: int, end: int | None = None) -> str:
     """A genomic place, 0-based (half open where it has an end).
 
@@ -83,6 +119,18 @@ def place(contig: str, start: int, end: int | None = None) -> str:
     'chr1:3,053,120–3,053,480'
     """
     return f"{contig}:{start:,}" + ("" if end is None else f"–{end:,}")
+
+
+def named(row: Mapping[str, Any]) -> str:
+    """A site or region of a table: its probe, or its place.
+
+    >>> named({"probe": "cg1", "contig": None, "position": None})
+    'cg1'
+    """
+    if row.get("probe"):
+        return str(row["probe"])
+    start = row["start"] if "end" in row else row["position"]
+    return place(str(row["contig"]), int(start), row.get("end"))
 
 
 def spoken(level: str) -> str:
@@ -105,12 +153,50 @@ def listed(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
+_LOCATIONS = {"five_prime_UTR": "5′ UTR", "three_prime_UTR": "3′ UTR", "CDS": "coding sequence"}
+
+
+def gene(row: Mapping[str, Any]) -> str:
+    """What genes and islands an annotated row lies in or near; empty where it was not annotated.
+
+    >>> gene({"location": "promoter", "genes": "G1"})
+    'promoter of G1'
+    >>> gene({"location": "intergenic", "nearest_name": "G2", "tss_distance": -1500})
+    '1,500 bases upstream of G2'
+    """
+    words = []
+    location = row.get("location")
+    if location and row.get("genes"):
+        words.append(f"{_LOCATIONS.get(location, location)} of {row['genes']}")
+    elif location and row.get("nearest_name"):
+        away = int(row["tss_distance"])
+        side = "upstream" if away < 0 else "downstream"
+        words.append(f"{count(abs(away), 'base')} {side} of {row['nearest_name']}")
+    relation = row.get("island_relation")
+    if relation and relation != "open sea":
+        words.append(f"CpG {relation}" if relation == "island" else f"{relation} of an island")
+    return ", ".join(words)
+
+
+def term(name: str) -> str:
+    """A coefficient or term of the model in running text.
+
+    >>> term("cell[T.b_x]:age"), term("grade")
+    ('cell b x × age', 'grade')
+    """
+    words = re.sub(r"\[(?:T\.)?([^\]]*)\]", r" \1", name)
+    return " × ".join(spoken(part.strip()) for part in words.split(":"))
+
+
 def title(contrast: Contrast) -> str:
     """What a contrast compares, as a heading."""
     if contrast.levels:
         a, b = contrast.levels
         return f"{spoken(str(a))} against {spoken(str(b))}"
-    return spoken(str(contrast.record.get("label") or contrast.record["name"]))
+    name = term(str(contrast.record.get("label") or contrast.record["name"]))
+    if contrast.among:
+        return f"{name}: any of {len(contrast.among)} levels"
+    return f"{name}: {contrast.record['coefficients']} coefficients" if contrast.joint else name
 
 
 def short_titles(contrasts: Sequence[Contrast]) -> dict[str, str]:
@@ -124,6 +210,11 @@ def short_titles(contrasts: Sequence[Contrast]) -> dict[str, str]:
         c.key: name if names.count(name) == 1 else f"{name} ({spoken(c.design)})"
         for c, name in zip(contrasts, names, strict=True)
     }
+
+
+def heading(contrast: Contrast, name: str) -> str:
+    """A contrast's name with a capital first, but for a variable's name."""
+    return name[:1].upper() + name[1:] if contrast.levels else name
 
 
 def _inside(contrast: Contrast) -> str:
@@ -144,16 +235,33 @@ def model(contrast: Contrast) -> str:
     return contrast.formula + (f", {blocks(contrast)} as blocks" if contrast.block else "")
 
 
-def direction(contrast: Contrast, delta: float | None) -> str:
-    """Which group is higher and by how many points of a hundred."""
+def direction(contrast: Contrast, row: Mapping[str, Any]) -> str:
+    """Which group is higher and by how many points of a hundred, from a row of a table."""
+    delta = row["delta_beta"]
     if delta is None or math.isnan(delta):
-        return "size not estimated"
-    points = round(100 * abs(delta))
-    size = count(points, "point") if points else "less than a point"
+        return "several coefficients have no one size" if contrast.joint else "size not estimated"
     word = "lower" if delta < 0 else "higher"
-    if not contrast.levels:
-        return f"{size} {word} per unit of {spoken(str(contrast.record.get('column') or 'it'))}"
-    return f"{spoken(str(contrast.levels[0]))} is {size} {word}"
+    if contrast.slope:
+        size = points(abs(delta)).lstrip("+")
+        noun = "point" if size == "1" else "points"
+        unit = term(str(contrast.record.get("column") or "it"))
+        return f"{size} {noun} {word} per unit of {unit}"
+    whole = round(100 * abs(delta))
+    size = count(whole, "point") if whole else "less than a point"
+    if contrast.joint:
+        late, early = pair(contrast, row)
+        return f"{spoken(late)} is {size} {word} than {spoken(early)}"
+    levels = contrast.levels or ["it"]
+    return f"{spoken(str(levels[0]))} is {size} {word}"
+
+
+def pair(contrast: Contrast, row: Mapping[str, Any]) -> tuple[str, str]:
+    """The two levels of a factor between which a row's difference lies, the later first."""
+    for late in contrast.among:
+        for early in contrast.among:
+            if row.get("between") == f"{late} - {early}":
+                return late, early
+    return str(row.get("between")), "the others"
 
 
 def interval(low: float | None, high: float | None) -> str:
@@ -167,140 +275,12 @@ def interval(low: float | None, high: float | None) -> str:
     return " to ".join(signed(100 * v, 0) if round(100 * v) else "0" for v in (low, high))
 
 
-def called(table: pl.DataFrame | None, q: float) -> int:
-    """How many rows of a site or region table pass the threshold."""
-    if table is None or table.is_empty():
-        return 0
-    return int((table["q"].fill_nan(None) < q).sum() or 0)
-
-
 def smallest(table: pl.DataFrame | None) -> float | None:
     """The smallest q of a table, None where there is none."""
     if table is None or table.is_empty():
         return None
     found = table["q"].fill_nan(None).min()
     return None if found is None else float(found)  # pyright: ignore[reportArgumentType]
-
-
-def sites_verdict(contrast: Contrast) -> str:
-    """What was found among the sites, in one sentence."""
-    if contrast.sites is None:
-        reason = contrast.record.get("sites", {}).get("refused", "the run holds no site table")
-        return f"Sites were not tested. {_closed(reason)}"
-    n = called(contrast.sites, contrast.threshold)
-    tested = int(contrast.sites["p"].fill_nan(None).is_not_null().sum())
-    cut = passing(contrast.threshold)
-    if not tested:
-        return "No site could be tested."
-    if not n:
-        least = probability(smallest(contrast.sites))
-        return f"No site of {tested:,} passes {cut}; the smallest q is {least}."
-    verb = "passes" if n == 1 else "pass"
-    return f"{count(n, 'site')} of {tested:,} {verb} {cut}, {_ways(contrast, contrast.sites)}."
-
-
-def regions_verdict(contrast: Contrast) -> str:
-    """What was found among the regions, in one sentence."""
-    if contrast.regions is None:
-        reason = contrast.record.get("regions", {}).get("refused", "the run holds no region table")
-        return f"Regions were not tested. {_closed(reason)}"
-    n, total = called(contrast.regions, contrast.threshold), contrast.regions.height
-    cut = passing(contrast.threshold)
-    if not total:
-        return "No stretch of sites was a candidate region."
-    if not n:
-        least = probability(smallest(contrast.regions))
-        noun = count(total, "candidate region")
-        return f"No region of {noun} passes {cut}; the smallest q is {least}."
-    verb = "passes" if n == 1 else "pass"
-    ways = _ways(contrast, contrast.regions)
-    return f"{count(n, 'region')} of {count(total, 'candidate')} {verb} {cut}, {ways}."
-
-
-def relabelling(contrast: Contrast) -> str:
-    """How many relabelled or rotated data sets the regions were judged against; else empty."""
-    record = contrast.record.get("regions", {})
-    if not record.get("relabellings"):
-        return ""
-    noun = "rotation" if record.get("null") == "rotations" else "relabelling"
-    words = f"Judged against {count(record['relabellings'], noun)}"
-    if noun == "rotation":
-        words += f", as the design allows {count(record['distinct'], 'relabelling')} only"
-    elif record.get("distinct"):
-        words += f" of {record['distinct']:,} distinct ones"
-    if (null := record.get("null_regions_per_relabelling")) is not None:
-        words += f", each with {null:.3g} candidates on average"
-    return f"{words}."
-
-
-def _ways(contrast: Contrast, table: pl.DataFrame) -> str:
-    """How many of the called rows are higher and lower."""
-    found = table.filter(pl.col("q").fill_nan(None) < contrast.threshold)["delta_beta"]
-    higher, lower = int((found > 0).sum()), int((found < 0).sum())
-    where = f" in {spoken(str(contrast.levels[0]))}" if contrast.levels else ""
-    if higher and lower:
-        return f"{higher:,} higher and {lower:,} lower{where}"
-    return f"{'all ' if len(found) > 1 else ''}{'higher' if higher else 'lower'}{where}"
-
-
-def _closed(sentence: str) -> str:
-    return sentence if sentence.rstrip().endswith(".") else f"{sentence.rstrip()}."
-
-
-def difference(contrast: Contrast) -> str:
-    """What is compared, as the end of "do marks differ ..."."""
-    if contrast.levels:
-        a, b = (spoken(str(level)) for level in contrast.levels)
-        return f"between {a} and {b}"
-    return f"with {title(contrast)}"
-
-
-def finding(contrast: Contrast, *, again: bool = False) -> str:
-    """A contrast's answer in a sentence, the strongest effect named, counts between asterisks.
-
-    `again` says that another design was asked the same just before.
-    """
-    cut = passing(contrast.threshold)
-    regions = called(contrast.regions, contrast.threshold)
-    sites = called(contrast.sites, contrast.threshold)
-    if again:
-        head = f"with {blocks(contrast)} as blocks" if contrast.block else ""
-        head = head or f"with the model {contrast.formula}"
-    else:
-        head = difference(contrast)
-    head = _capital(head)
-    if contrast.sites is None and contrast.regions is None:
-        return f"{head}, neither sites nor regions could be tested."
-    untested = " regions could not be tested" if contrast.regions is None else ""
-    if not regions and not sites:
-        least = [v for v in (smallest(contrast.sites), smallest(contrast.regions)) if v is not None]
-        size = f" (the smallest q is {probability(min(least))})" if least else ""
-        return f"{head}, **nothing** passes {cut}{size}{';' if untested else ''}{untested}."
-    counts = _counts(contrast, sites, regions)
-    return f"{head}, {counts} {cut}{_best(contrast)}{';' if untested else ''}{untested}."
-
-
-def _counts(contrast: Contrast, sites: int, regions: int) -> str:
-    if contrast.regions is None or contrast.sites is None:
-        n, noun = (sites, "site") if contrast.regions is None else (regions, "region")
-        return f"**{count(n, noun)}** {'passes' if n == 1 else 'pass'}"
-    if sites and regions:
-        return f"**{count(sites, 'site')}** and **{count(regions, 'region')}** pass"
-    n, noun, other = (sites, "site", "region") if sites else (regions, "region", "single site")
-    return f"**{count(n, noun)}** and no {other} {'passes' if n == 1 else 'pass'}"
-
-
-def _best(contrast: Contrast) -> str:
-    for table, noun in ((contrast.regions, "region"), (contrast.sites, "site")):
-        n = called(table, contrast.threshold)
-        if n:
-            top = strongest(table, 1).row(0, named=True)
-            start = top["start"] if noun == "region" else top["position"]
-            at = place(str(top["contig"]), int(start), top.get("end"))
-            at_or_in = "in" if noun == "region" else "at"
-            which = f"{at_or_in} {'the strongest' if n > 1 else 'that'} {noun},"
-            return f"; {which} {at}, {direction(contrast, top['delta_beta'])}"
-    return ""
 
 
 def strongest(table: pl.DataFrame | None, n: int) -> pl.DataFrame:
@@ -315,45 +295,3 @@ def strongest(table: pl.DataFrame | None, n: int) -> pl.DataFrame:
         .head(n)
         .drop("_size")
     )
-
-
-def summary(study: Study) -> str:
-    """The study's question, size, findings and identity in one paragraph."""
-    run = study.run
-    asked = list(dict.fromkeys(difference(c) for c in study.contrasts))
-    size = f"{count(run['samples'], 'sample')} and {count(run['sites'], 'site')}"
-    mark = run.get("mark", "5mC")
-    if not asked:
-        why = "nothing was tested" if run.get("left_out") else "no contrast was asked for"
-        sentences = [f"This run describes {size} of {mark}; {why}."]
-    elif len(asked) <= _TOLD:
-        sentences = [f"Do marks differ {', and '.join(asked)}? The study holds {size} of {mark}."]
-    else:
-        sentences = [
-            f"The study holds {size} of {mark}, and asks {count(len(asked), 'question')} of them."
-        ]
-    sentences += _answers(study.contrasts)
-    identity = run.get("qc", {}).get("identity", {})
-    if identity.get("sentence"):
-        sentences.append(_closed(str(identity["sentence"])))
-    if contradictions := identity.get("contradictions") or []:
-        n = len(contradictions)
-        word = counted(n, "").split()[0]
-        sentences.append(f"{word} of them {'contradicts' if n == 1 else 'contradict'} the sheet.")
-    return " ".join(sentences)
-
-
-def _answers(contrasts: Sequence[Contrast]) -> list[str]:
-    asked = list(dict.fromkeys(difference(c) for c in contrasts))
-    if len(contrasts) <= _TOLD:
-        same = [[c for c in contrasts if difference(c) == question] for question in asked]
-        return [finding(c, again=i > 0) for group in same for i, c in enumerate(group)]
-    # A long list belongs in the table of findings: only the first answers are told.
-    found = [c for c in contrasts if called(c.sites, c.threshold) or called(c.regions, c.threshold)]
-    empty = len(contrasts) - len(found)
-    told = [finding(c) for c in found[:_TOLD]]
-    return [*told, f"{counted(empty, 'contrast')} found nothing."] if empty else told
-
-
-def _capital(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]

@@ -157,8 +157,12 @@ if (!held.tables.length) return;
 const STEP = 20;
 const words = {
   delta_beta: "Δβ", ci_low: "95% from", ci_high: "to", p_family: "family-wise p",
-  n_used: "samples",
+  n_used: "samples", between: "largest between", delta_shift: "Δβ beyond the shift",
+  p_shift: "p beyond the shift", nearest_name: "nearest gene", tss_distance: "bases from its start",
+  island_relation: "island",
 };
+const probabilities = ["p", "q", "p_family", "p_shift"];
+const signed = ["delta_beta", "ci_low", "ci_high", "statistic", "delta_shift"];
 const state = { table: held.tables[0], column: null, descending: false, rows: [], shown: STEP };
 
 function probability(p) {
@@ -173,12 +177,15 @@ function probability(p) {
 function shown(name, value) {
   if (value === null || value === undefined) return "–";
   if (typeof value !== "number") return value;
-  if (["p", "q", "p_family"].includes(name)) return probability(value);
-  if (Number.isInteger(value) && !["statistic", "delta_beta", "ci_low", "ci_high"].includes(name)) {
-    return value.toLocaleString("en");
+  if (probabilities.includes(name)) return probability(value);
+  if (Number.isInteger(value) && !signed.includes(name)) {
+    return value.toLocaleString("en").replace("-", "−");
   }
-  const text = Math.abs(value).toFixed(name === "df" ? 1 : 2);
-  const sign = value < 0 ? "−" : ["delta_beta", "ci_low", "ci_high", "statistic"].includes(name) ? "+" : "";
+  const size = Math.abs(value);
+  // A slope is small for one unit of its covariate: two of its digits are shown.
+  const digits = size && size < 0.01 ? Math.min(1 - Math.floor(Math.log10(size)), 8) : 2;
+  const text = size.toFixed(name === "df" ? 1 : digits);
+  const sign = value < 0 ? "−" : signed.includes(name) ? "+" : "";
   return sign + text;
 }
 function visible() {
@@ -198,7 +205,7 @@ function matches(row, terms) {
     if (range) {
       const start = cell(row, "start") ?? cell(row, "position");
       const end = cell(row, "end") ?? start + 1;
-      return cell(row, "contig").toLowerCase() === range[1] && start < +range[3] && end > +range[2];
+      return cell(row, "contig")?.toLowerCase() === range[1] && start < +range[3] && end > +range[2];
     }
     return state.table.columns.some((name, i) => {
       const value = state.table.values[i][row];

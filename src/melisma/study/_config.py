@@ -20,13 +20,16 @@ class _Section(BaseModel):
 class InputSection(_Section):
     """`[input]`: the sample sheet and, where there is one, the genome's FASTA.
 
-    `matrix` is one matrix of levels for all samples, `manifest` the arrays' manifest.
+    `matrix` is one matrix of levels for all samples, `manifest` the arrays' manifest;
+    `annotation` (GTF or GFF3) and `islands` (BED) are what called places are annotated with.
     """
 
     samples: Path
     matrix: Path | None = None
     manifest: Path | None = None
     genome: Path | None = None
+    annotation: Path | None = None
+    islands: Path | None = None
 
 
 class IngestSection(_Section):
@@ -47,6 +50,7 @@ class DesignSection(_Section):
     formula: str
     contrasts: tuple[str, ...] = Field(min_length=1)
     block: str | None = None
+    drop_missing: bool = False
 
     @field_validator("contrasts", mode="before")
     @classmethod
@@ -87,11 +91,29 @@ class SitesSection(_Section):
 
 
 class RegionsSection(_Section):
-    """`[regions]`: the false discovery rate, the relabellings and their seed."""
+    """`[regions]`: the false discovery rate, the relabellings and their seed.
+
+    `bed` or `tiles` names the regions to test in place of a search.
+    """
 
     q: float = Field(default=0.05, gt=0, lt=1)
     relabellings: int | None = Field(default=None, ge=1)
     seed: int = 1
+    context: str | None = None
+    no_replicates: bool = False
+    bed: Path | None = None
+    tiles: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _search_or_given(self) -> "RegionsSection":
+        if self.bed and self.tiles:
+            raise ValueError("`bed` and `tiles` both say which regions to test: give one")
+        if (self.bed or self.tiles) and (self.relabellings or self.context or self.no_replicates):
+            raise ValueError(
+                "`relabellings`, `context` and `no_replicates` belong to the search: leave them "
+                "out with `bed` or `tiles`"
+            )
+        return self
 
 
 class OutputSection(_Section):
@@ -145,18 +167,17 @@ def read_study(path: Path | str) -> StudyConfig:
     except ValidationError as error:
         raise MelismaError(_sentence(path, error)) from None
     folder = path.resolve().parent
-    absolute = study.input.model_copy(
+    return study.model_copy(
         update={
-            "samples": folder / study.input.samples,
-            "matrix": study.input.matrix and folder / study.input.matrix,
-            "manifest": study.input.manifest and folder / study.input.manifest,
-            "genome": study.input.genome and folder / study.input.genome,
+            name: _absolute(getattr(study, name), folder) for name in ("input", "regions", "output")
         }
     )
-    output = study.output.model_copy(
-        update={"folder": study.output.folder and folder / study.output.folder}
-    )
-    return study.model_copy(update={"input": absolute, "output": output})
+
+
+def _absolute(section: _Section, folder: Path) -> _Section:
+    """The section with its paths under the study's folder."""
+    paths = {name: value for name, value in section if isinstance(value, Path)}
+    return section.model_copy(update={name: folder / path for name, path in paths.items()})
 
 
 def _sentence(path: Path, error: ValidationError) -> str:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,11 @@ from melisma.errors import MelismaError
 from melisma.methylome import atomic_file, open_methylome, parse_mark, sample_sheet
 from melisma.quality import check_quality
 from melisma.report import write_report
-from melisma.study._analysis import analyse, slug
+from melisma.study._analysis import Question, analyse, slug
+from melisma.study._annotation import read_annotation
 from melisma.study._config import IDENTITY, DesignSection, StudyConfig, read_study
-from melisma.study._folder import RunFolder, digest, file_record
+from melisma.study._folder import RunFolder, digest
+from melisma.study._inputs import hash_inputs
 
 STORE = "study.zarr"
 REPORT = "report.html"
@@ -103,10 +106,15 @@ def _check_designs(config: StudyConfig, sheet: pl.DataFrame) -> None:
     """Refuse designs that cannot be estimated before anything is read."""
     for section in config.design:
         block = None if section.block == IDENTITY else section.block
-        design = make_design(sheet, section.formula, block=block)
-        for text in section.contrasts:
-            for contrast in make_contrasts(design, text):
-                _without_replicates(design, contrast)
+        design = make_design(sheet, section.formula, block=block, drop_missing=section.drop_missing)
+        for contrast in _contrasts(section, design):
+            _without_replicates(design, contrast)
+
+
+def _contrasts(section: DesignSection, design: Design) -> list[Contrast]:
+    """The contrasts that a design asks for, each once."""
+    found = [c for text in section.contrasts for c in make_contrasts(design, text)]
+    return list({contrast.name: contrast for contrast in found}.values())
 
 
 def _without_replicates(design: Design, contrast: Contrast) -> str:
@@ -121,9 +129,9 @@ def _without_replicates(design: Design, contrast: Contrast) -> str:
 def _run(
     config: StudyConfig, sheet: pl.DataFrame, folder: RunFolder, notices: tuple[str, ...]
 ) -> Run:
-    inputs = _inputs(config, sheet, folder)
-    sources = {"inputs": [(i["path"], i["sha256"]) for i in inputs], "version": __version__}
-    ingested = {**sources, "ingest": config.ingest.model_dump()}
+    inputs, beside = hash_inputs(config, sheet, folder.before.get("inputs", []))
+    hashes, about = ([(i["path"], i["sha256"]) for i in part] for part in (inputs, beside))
+    ingested = {"inputs": hashes, "version": __version__, "ingest": config.ingest.model_dump()}
     if _changed_by_hand(folder):
         progress.note(
             f"{folder.final / STORE} was changed since this run made it: it is made again from the "
@@ -141,27 +149,29 @@ def _run(
     failed = tuple(quality["failed"]) if config.qc.strict else ()
     left_out = _nothing_tested(config, failed)
     kept = {f"{name}.{kind}" for name in _QUALITY_TABLES for kind in ("parquet", "tsv")}
+    annotation = cache(lambda: read_annotation(config, methylome.attrs["contigs"]))
     designs = []
     for section in () if failed else config.design:
         design = _design(section, methylome, quality)
         contrasts = []
-        for text in section.contrasts:
-            for contrast in make_contrasts(design, text):
-                if reason := _without_replicates(design, contrast):
-                    left_out.append(reason)
-                    continue
-                stem = f"{section.name or 'design'}.{slug(contrast)}"
-                result = folder.step(
-                    stem,
-                    [ingested, section.model_dump(), design.block, *_parameters(config).values()],
-                    [f"tables/{stem}.sites.parquet"],
-                    _bound(analyse, methylome, design, contrast, config, folder, stem),
-                )
-                kept |= {f"{stem}.{name}" for name in result["tables"]}
-                contrasts.append(result["contrast"])
+        for contrast in _contrasts(section, design):
+            reason = _without_replicates(design, contrast)
+            if reason and not config.regions.no_replicates:
+                left_out.append(reason)
+                continue
+            stem = f"{section.name or 'design'}.{slug(contrast)}"
+            question = Question(of_design(methylome, design), design, contrast, stem, reason)
+            result = folder.step(
+                stem,
+                [ingested, about, section.model_dump(), design.block, _parameters(config)],
+                [f"tables/{stem}.{'regions' if reason else 'sites'}.parquet"],
+                _bound(analyse, question, config, folder, annotation),
+            )
+            kept |= {f"{stem}.{name}" for name in result["tables"]}
+            contrasts.append(result["contrast"])
         designs.append(_design_record(section, design, contrasts))
     folder.remove_stale(kept)
-    record = _record(config, methylome, inputs, quality, designs, notices)
+    record = _record(config, methylome, inputs + beside, quality, designs, notices)
     record["left_out"] = left_out
     unchanged = not folder.done and (folder.path / REPORT).exists()
     if unchanged and folder.before.get("created"):
@@ -196,29 +206,6 @@ def _bound(
     function: Callable[..., dict[str, Any]], *arguments: Any
 ) -> Callable[[], dict[str, Any]]:
     return lambda: function(*arguments)
-
-
-def _inputs(config: StudyConfig, sheet: pl.DataFrame, folder: RunFolder) -> list[dict[str, Any]]:
-    # Several samples may be in one matrix.
-    files = [config.input.samples, *dict.fromkeys(map(Path, sheet["path"]))]
-    files += [file for file in (config.input.manifest, config.input.genome) if file]
-    earlier = folder.before.get("inputs", [])
-    with progress.stage("Hashing inputs", len(files)) as advance:
-        records = []
-        for file in files:
-            if not file.is_file():
-                raise MelismaError(f"There is no file at {file}.")
-            records.append(file_record(file.resolve(), earlier))
-            advance(1)
-    seen: dict[str, str] = {}
-    for record in records:
-        if record["sha256"] in seen:
-            raise MelismaError(
-                f"{seen[record['sha256']]} and {record['path']} are the same, byte for byte: one "
-                "of the samples is a copy; correct the sample sheet."
-            )
-        seen[record["sha256"]] = record["path"]
-    return records
 
 
 def _ingest(config: StudyConfig, sheet: pl.DataFrame, folder: RunFolder) -> dict[str, Any]:
@@ -269,10 +256,12 @@ def _quality(methylome: xr.Dataset, folder: RunFolder, config: StudyConfig) -> d
 
 
 def _design(section: DesignSection, methylome: xr.Dataset, quality: Mapping[str, Any]) -> Design:
-    sheet = sample_sheet(methylome)
-    if section.block != IDENTITY:
-        return make_design(sheet, section.formula, block=section.block)
-    return make_design(with_identity(sheet, quality["identity"]), section.formula, block=IDENTITY)
+    sheet: Mapping[str, Sequence[Any]] = sample_sheet(methylome)
+    if section.block == IDENTITY:
+        sheet = with_identity(sheet, quality["identity"])
+    return make_design(
+        sheet, section.formula, block=section.block, drop_missing=section.drop_missing
+    )
 
 
 def with_identity(
@@ -301,6 +290,7 @@ def _design_record(
         "name": section.name or "design",
         "formula": design.formula,
         "block": section.block,
+        "left_out": list(design.dropped),
         "contrasts": contrasts,
     }
 

@@ -1,0 +1,47 @@
+"""Genes and CpG islands of a study, beside its called sites and its regions."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import polars as pl
+
+from melisma.annotate import annotate
+from melisma.bed import read_bed
+from melisma.genes import Genes, read_genes
+from melisma.study._config import StudyConfig
+
+
+class Annotation(NamedTuple):
+    """Genes and islands, None where the study names none."""
+
+    genes: Genes | None
+    islands: pl.DataFrame | None
+
+    @property
+    def given(self) -> bool:
+        """Whether there is anything to annotate with."""
+        return self.genes is not None or self.islands is not None
+
+    def of(self, places: pl.DataFrame) -> pl.DataFrame:
+        """The places with the columns of `annotate`, null for those without a place."""
+        if not self.given:
+            return places
+        numbered = places.with_row_index("_row")
+        placed = numbered.filter(pl.col("contig").is_not_null())
+        if placed.is_empty():
+            return places
+        named = annotate(placed, genes=self.genes, islands=self.islands)
+        added = named.drop(name for name in numbered.columns if name != "_row")
+        # A site's start and end are its position again.
+        extra = [n for n in ("start", "end") if n in added.columns and "position" in places.columns]
+        joined = numbered.join(added.drop(extra), "_row", "left", maintain_order="left")
+        return joined.drop("_row")
+
+
+def read_annotation(config: StudyConfig, contigs: Sequence[str]) -> Annotation:
+    """Read the study's genes and islands, with the store's names of contigs."""
+    genes, islands = config.input.annotation, config.input.islands
+    return Annotation(
+        None if genes is None else read_genes(genes, contigs=contigs),
+        None if islands is None else read_bed(islands, contigs=contigs),
+    )
