@@ -129,13 +129,16 @@ def test_every_design_of_the_bars_is_there():
 
 def test_tables_are_compared_to_the_last_bit(tmp_path):
     table = pl.DataFrame({"region": ["a", "b"], "p": [0.5, None]})
-    for name, p, region in (("x", 0.5, "a"), ("y", 0.500005, "a"), ("z", 0.5, "c")):
+    runs = (("x", 0.5, "a"), ("y", 0.500005, "a"), ("z", 0.5, "c"), ("w", np.inf, "a"))
+    for name, p, region in runs:
         changed = table.with_columns(p=pl.Series([p, None]), region=pl.Series([region, "b"]))
         for k in range(2):
             changed.write_parquet(tmp_path / f"{name}.{k}")
     assert largest_difference(tmp_path / "x", tmp_path / "x") == 0
-    assert largest_difference(tmp_path / "x", tmp_path / "y") == pytest.approx(1e-5)
+    assert largest_difference(tmp_path / "x", tmp_path / "y") == pytest.approx(5e-6)
     assert largest_difference(tmp_path / "x", tmp_path / "z") == np.inf
+    assert largest_difference(tmp_path / "x", tmp_path / "w") == np.inf
+    assert largest_difference(tmp_path / "w", tmp_path / "w") == 0
 
 
 def test_a_genome_has_the_sites_asked_for(monkeypatch):

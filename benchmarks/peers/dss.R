@@ -1,5 +1,6 @@
 # DSS: dss.R FOLDER two CORES, or dss.R FOLDER multi FORMULA COEFFICIENT
-# Settings of its manual for whole-genome data: smoothing; regions by callDMR's defaults.
+# Two groups with smoothing, as its manual advises for whole genomes; several factors as in its
+# manual's example, without, as its default is; regions by callDMR's defaults.
 suppressPackageStartupMessages(library(DSS))
 arguments <- commandArgs(trailingOnly = TRUE)
 folder <- arguments[1]
@@ -16,7 +17,7 @@ seconds <- seconds_of({
     p <- found$pval
   } else {
     fit <- DMLfit.multiFactor(data,
-      design = counts$sheet, formula = as.formula(arguments[3]), smoothing = TRUE
+      design = counts$sheet, formula = as.formula(arguments[3])
     )
     found <- DMLtest.multiFactor(fit, coef = arguments[4])
     p <- found$pvals
