@@ -5,7 +5,7 @@ statistics; sites and regions both use it.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +21,8 @@ from melisma.differential._checks import MAX_VARIANCE_RATIO as MAX_VARIANCE_RATI
 from melisma.differential._checks import check_assumptions
 from melisma.differential._effects import Effects
 from melisma.differential._kernels import MIN_MINOR_READS, ROUNDING, Floats, SiteFit
+from melisma.differential._learning import _ENOUGH_SITES as _ENOUGH_SITES
+from melisma.differential._learning import Counts, learning_counts
 from melisma.differential._moderation import (
     NO_DISPERSION,
     Dispersion,
@@ -31,15 +33,9 @@ from melisma.differential._moderation import (
     outlier_limits,
 )
 from melisma.errors import MelismaError
-from melisma.methylome import Block, blocks, chunk_sites
 
-# Dispersion and prior are learned from about this many counts, taken evenly along the genome.
-_LEARNING_COUNTS = 16_000_000
 _CHECKED_SITES = 50_000
 NO_PRIOR = Prior(np.inf, 1.0)
-_ENOUGH_SITES = 500
-
-Counts = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -280,7 +276,7 @@ def build_engine(methylome: xr.Dataset, comparison: Comparison, *, arcsine: bool
     engine = Engine(
         comparison, group, n_groups, NO_DISPERSION, NO_PRIOR, np.full(1, np.inf), NO_PRIOR, 0
     )
-    methylated, coverage = _learning_counts(methylome, engine)
+    methylated, coverage = learning_counts(methylome, engine.pool)
     # rho is that of samples taken one by one, whatever they have in common.
     alone = replace(engine, comparison=replace(comparison, correlated=None))
     binomial = alone.fit(methylated, coverage)
@@ -319,34 +315,6 @@ def build_engine(methylome: xr.Dataset, comparison: Comparison, *, arcsine: bool
     residuals = engine.residuals(methylated[::step], coverage[::step], keep[::step])
     notes = check_assumptions(comparison, residuals, coverage[::step])
     return replace(engine, notes=notes)
-
-
-def _learning_blocks(methylome: xr.Dataset) -> Iterator[Block]:
-    """All blocks, or every k-th of them where the genome is large."""
-    sites = methylome.sizes["site"]
-    step = chunk_sites(methylome.sizes["sample"])
-    stride = max(1, -(-sites * methylome.sizes["sample"] // _LEARNING_COUNTS))
-    for start in range(0, sites, step * stride):
-        yield from blocks(methylome.isel(site=slice(start, start + step)))
-
-
-def _learning_counts(methylome: xr.Dataset, engine: Engine) -> tuple[Floats, Floats]:
-    """Unit counts of the sites that teach dispersion: covered nearly everywhere, two minor reads
-    a unit on average; where these are too few, every site with enough reads to test."""
-    counts: list[tuple[Floats, Floats, npt.NDArray[np.bool_]]] = []
-    for block in _learning_blocks(methylome):
-        methylated, coverage = engine.pool(block.methylated, block.coverage)
-        units = coverage.shape[1]
-        reads, marked = coverage.sum(axis=1), methylated.sum(axis=1)
-        minor = np.minimum(marked, reads - marked)
-        covered = (coverage > 0).sum(axis=1)
-        enough = minor >= MIN_MINOR_READS - ROUNDING
-        well = (covered >= np.ceil(0.9 * units)) & (minor >= 2 * units - ROUNDING)
-        counts.append((methylated[enough], coverage[enough], well[enough]))
-    methylated, coverage, well = (np.concatenate(column) for column in zip(*counts, strict=True))
-    if well.sum() >= _ENOUGH_SITES:
-        return methylated[well], coverage[well]
-    return methylated, coverage
 
 
 def _groups(reduced: Floats) -> tuple[npt.NDArray[np.int64], int]:
