@@ -156,7 +156,6 @@ def brief_table(contrast: Contrast, groups: Groups | None, kind: str, n: int) ->
     known = found.select("ci_low", "ci_high", "delta_beta").to_numpy().astype(float)
     least = 1e-9 if contrast.slope else 0.2
     reach = max(least, float(np.nanmax(np.abs(known), initial=0.0)))
-    annotated = any(gene(r) for r in found.iter_rows(named=True))
     head = [("region" if kind == "regions" else "site", "name")]
     contexts = kind == "regions" and _told(found, "context", kind)
     head += [("context", "name")] if contexts else []
@@ -168,11 +167,13 @@ def brief_table(contrast: Contrast, groups: Groups | None, kind: str, n: int) ->
     else:
         head += [("difference", "drawn"), ("Δβ", "number")]
     head += [("q", "number")]
-    head += [("gene", "note")] if annotated else []
     rows = []
     for r in found.iter_rows(named=True):
         delta = _number(r["delta_beta"])
-        cells = [escape(named(r))]
+        near = gene(r)
+        cells = [
+            escape(named(r)) + (f'<small class="under">{escape(near)}</small>' if near else "")
+        ]
         cells += [r["context"]] if contexts else []
         cells += [f"{r['sites']:,}"] if kind == "regions" else []
         if contrast.among:
@@ -185,7 +186,7 @@ def brief_table(contrast: Contrast, groups: Groups | None, kind: str, n: int) ->
             cells.append(_interval_cell(*ends, reach, up if delta > 0 else down))
             cells.append(fraction(delta, 0.1 if contrast.slope else 0.01))
         cells.append(probability(r["q"]))
-        rows.append([*cells, escape(gene(r))] if annotated else cells)
+        rows.append(cells)
     return html_table(head, rows, f"Strongest {kind}: {title(contrast)}")
 
 
