@@ -40,7 +40,7 @@ _PLANTED = 0.2
 _ROUNDING = 1e-9
 _CONTIG_SITES = 1_300_000
 # Enough for every kernel to be compiled for the arrays that a genome gives it.
-_WARM_SITES = 150_000
+_WARM_SITES = 250_000
 
 
 def sheet(samples: int) -> dict[str, list[str]]:
