@@ -212,7 +212,7 @@ def test_the_demos_table_is_what_the_tests_find(demo_store):
     rows = re.findall(r"^\| ((?:samples|donors) \| .+ − .+) \|$", text, flags=re.M)
     assert len(rows) == 4
     for row in rows:
-        name, question, units, calls, smallest, inflation, regions = row.split(" | ")
+        name, question, units, calls, smallest, inflation, regions, null = row.split(" | ")
         high, low = question.split(" − ")
         block = "identity" if name == "donors" else None
         methylome, design = open_with_design(
@@ -226,3 +226,4 @@ def test_the_demos_table_is_what_the_tests_find(demo_store):
         assert sites.inflation == pytest.approx(float(inflation), abs=0.006)
         found = find_regions(methylome, design, contrast)
         assert f"{len(found.significant())} of {len(found.table)}" == regions
+        assert found.null_words == null
