@@ -312,8 +312,10 @@ def build_engine(methylome: xr.Dataset, comparison: Comparison, *, arcsine: bool
         )
         engine = replace(engine, full_prior=about_full)
     step = max(1, len(coverage) // _CHECKED_SITES)
-    residuals = engine.residuals(methylated[::step], coverage[::step], keep[::step])
-    notes = check_assumptions(comparison, residuals, coverage[::step])
+    # Contiguous, as everywhere: for other strides numba would compile its kernel anew.
+    some = np.ascontiguousarray(methylated[::step]), np.ascontiguousarray(coverage[::step])
+    residuals = engine.residuals(*some, keep[::step].copy())
+    notes = check_assumptions(comparison, residuals, some[1])
     return replace(engine, notes=notes)
 
 

@@ -24,8 +24,9 @@ from melisma.differential._engine import (
 from melisma.differential._filter import Filtered, filter_by_reads
 from melisma.differential._filter import benjamini_hochberg as benjamini_hochberg
 from melisma.differential._kernels import Floats
+from melisma.differential._site_table import Columns, site_table
 from melisma.errors import MelismaError
-from melisma.methylome import CONTEXTS, Block, blocks, single_mark
+from melisma.methylome import Block, blocks, single_mark
 
 CONFIDENCE = 0.95
 # Above this share of moving sites a difference is called global.
@@ -122,16 +123,20 @@ def site_tests(
             )
         return _results(methylome, array_engine, columns, UNTESTABLE_LEVELS)
     engine = build_engine(methylome, comparison, arcsine=test == "arcsine")
-    parts: list[dict[str, Any]] = []
+    columns = Columns(methylome.sizes["site"])
     with progress.stage("Testing sites", methylome.sizes["site"]) as advance:
         for block in blocks(methylome):
-            parts.append(_test_block(engine, block))
+            part = _test_block(engine, block)
+            if filter_at is not None:
+                part["reads"] = block.coverage.sum(axis=1, dtype=np.int64)
+            columns.add(part)
             advance(len(block.position))
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    values = columns.values | columns.sums
     filtered = None
     if filter_at is not None:
-        filtered = filter_by_reads(columns["p"], columns["reads"], filter_at)
-    return _results(methylome, engine, columns, UNTESTABLE, filtered)
+        filtered = filter_by_reads(values["p"], values.pop("reads"), filter_at)
+    del columns
+    return _results(methylome, engine, values, UNTESTABLE, filtered)
 
 
 def one_comparison(
@@ -207,7 +212,6 @@ def _test_block(engine: Engine, block: Block) -> dict[str, Any]:
         "df": df + unknown,
         "p": p,
         "n_used": fit.used,
-        "reads": block.coverage.sum(axis=1, dtype=np.int64),
         "untestable": np.array([untestable(fit)]),
         **between,
     }
@@ -295,42 +299,29 @@ def _results(
     reasons: tuple[str, ...],
     filtered: Filtered | None = None,
 ) -> SiteTests:
-    contigs, marks = methylome.attrs["contigs"], methylome.attrs["marks"]
-    mark = marks[int(methylome["mark"][:1].values[0])]
-    placed = pl.Series(columns["contig"] >= 0)
-    place = pl.DataFrame({"placed": placed, "position": columns["position"]}).with_columns(
-        contig=pl.Series([*contigs, ""], dtype=pl.String).gather(columns["contig"])
+    """The results of columns, which are emptied on the way."""
+    p = columns["p"]
+    tested, sites = int(np.isfinite(p).sum()), len(p)
+    notes = (
+        *engine.comparison.notes,
+        *engine.notes,
+        *_filter_note(filtered),
+        *_shift(p, columns["delta_beta"], engine.comparison.k),
     )
-    known = place.select(pl.when("placed").then(pl.col("contig", "position")))
-    table = pl.DataFrame(
-        {
-            **({"probe": columns["probe"].tolist()} if "probe" in columns else {}),
-            "contig": known["contig"],
-            "position": known["position"],
-            "strand": columns["strand"],
-            "mark": [mark] * len(columns["position"]),
-            "context": pl.Series(CONTEXTS, dtype=pl.String).gather(columns["context"]),
-            **{n: columns[n] for n in ("delta_beta", "ci_low", "ci_high", "statistic", "df", "p")},
-            "q": benjamini_hochberg(columns["p"]) if filtered is None else filtered.q,
-            "n_used": columns["n_used"],
-            **_between(engine, columns),
-        }
-    ).with_columns(pl.col(pl.Float64).fill_nan(None))
-    tested = int(np.isfinite(columns["p"]).sum())
+    found = inflation(p)
+    q = benjamini_hochberg(p) if filtered is None else filtered.q
+    del p
+    between = _between(engine, columns)
+    counted = columns["untestable"].sum(axis=0)
     return SiteTests(
-        table=table,
+        table=site_table(methylome, columns, q, between),
         comparison=engine.comparison,
         engine=engine,
         tested=tested,
-        untestable=len(table) - tested,
-        inflation=inflation(columns["p"]),
-        reasons=dict(zip(reasons, map(int, columns["untestable"].sum(axis=0)), strict=True)),
-        notes=(
-            *engine.comparison.notes,
-            *engine.notes,
-            *_filter_note(filtered),
-            *_shift(columns["p"], columns["delta_beta"], engine.comparison.k),
-        ),
+        untestable=sites - tested,
+        inflation=found,
+        reasons=dict(zip(reasons, map(int, counted), strict=True)),
+        notes=notes,
     )
 
 
@@ -343,17 +334,17 @@ def _filter_note(filtered: Filtered | None) -> tuple[str, ...]:
     )
 
 
-def _between(engine: Engine | ArrayEngine, columns: dict[str, Any]) -> dict[str, pl.Series]:
+def _between(engine: Engine | ArrayEngine, columns: dict[str, Any]) -> pl.Series | None:
     """A column that names the two levels of the largest difference, `b - a`, for a factor."""
     levels = engine.comparison.contrast.among
     if not levels:
-        return {}
+        return None
     names = pl.Series(levels, dtype=pl.String)
     late, early = (names.gather(columns["between"][:, k].astype(np.int64)) for k in (0, 1))
     known = pl.Series(np.isfinite(columns["delta_beta"]))
     both = pl.DataFrame({"late": late, "early": early, "known": known})
     text = pl.when("known").then(pl.format("{} - {}", "late", "early"))
-    return {"between": both.select(text.alias("between"))["between"]}
+    return both.select(text.alias("between"))["between"]
 
 
 def _shift(p: Floats, delta: Floats, k: int) -> tuple[str, ...]:
