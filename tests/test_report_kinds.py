@@ -352,6 +352,20 @@ def test_genes_of_another_genome_stop_the_run(tmp_path: Path) -> None:
         run_study(study, tmp_path / "out")
 
 
+def test_given_regions_of_another_genome_stop_the_run(tmp_path: Path) -> None:
+    study = _counts_study(tmp_path, 6, '[regions]\nbed = "given.bed"\n')
+    (tmp_path / "given.bed").write_text("scaffold_9\t0\t100\n")
+    with pytest.raises(MelismaError, match="scaffold_9"):
+        run_study(study, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_levels_have_no_given_regions_either(tmp_path: Path) -> None:
+    designs = '[design]\nformula = "~ g"\ncontrasts = ["g[b] - g[a]"]\n[regions]\ntiles = 100\n'
+    run_study(_levels_study(tmp_path, designs, placed=False), tmp_path / "out")
+    assert "This needs read counts" in _record(tmp_path / "out")["regions"]["refused"]
+
+
 def test_the_direction_of_a_row_names_its_levels(probes: Path) -> None:
     asked = read_run(probes).contrasts[0]
     row = {"delta_beta": -0.25, "between": "c_x - b"}

@@ -61,7 +61,7 @@ def _panel(
             for level in map(str, asked.levels)
         )
         words = words.replace(escape(_words.spoken(str(asked.levels[0]))), a, 1) + f" than {b}"
-    spread = _words.interval(row["ci_low"], row["ci_high"])
+    spread = _words.interval(row["ci_low"], row["ci_high"], 2 if asked.slope else 0)
     if spread:
         words += f" (95%\u00a0interval {spread.replace(' ', chr(0xA0))})"
     about = [

@@ -264,15 +264,16 @@ def pair(contrast: Contrast, row: Mapping[str, Any]) -> tuple[str, str]:
     return str(row.get("between")), "the others"
 
 
-def interval(low: float | None, high: float | None) -> str:
+def interval(low: float | None, high: float | None, digits: int = 0) -> str:
     """A 95% confidence interval of a difference in levels, in points; empty where there is none.
 
-    >>> interval(-0.19, -0.004)
-    '−19 to 0'
+    >>> interval(-0.19, -0.004), interval(0.0091, 0.0104, 2)
+    ('−19 to 0', '+0.91 to +1.04')
     """
     if low is None or high is None or math.isnan(low) or math.isnan(high):
         return ""
-    return " to ".join(signed(100 * v, 0) if round(100 * v) else "0" for v in (low, high))
+    ends = (signed(100 * v, digits) if round(100 * v, digits) else "0" for v in (low, high))
+    return " to ".join(ends)
 
 
 def smallest(table: pl.DataFrame | None) -> float | None:

@@ -73,7 +73,7 @@ def analyse(
     annotation: Callable[[], Annotation],
 ) -> dict[str, Any]:
     """Test one contrast, write its tables, and return its entry of run.json."""
-    beside = annotation()
+    beside, given = annotation(), _given(asked, config)
     tables = []
     sites: SiteTests | str = asked.no_replicates
     calibration = None
@@ -88,7 +88,7 @@ def analyse(
         tables += _write_sites(sites, calibration, asked.stem, config, folder, beside)
     regions: RegionTests | GivenRegionTests | str
     try:
-        regions = _regions(asked, config)
+        regions = _regions(asked, config, given)
         table = beside.of(regions.table)
         folder.table(f"{asked.stem}.regions", table)
         folder.bed(f"{asked.stem}.regions", table.filter(pl.col("q") < config.regions.q))
@@ -120,15 +120,23 @@ def _write_sites(
     return tables
 
 
-def _regions(asked: Question, config: StudyConfig) -> RegionTests | GivenRegionTests:
+def _given(asked: Question, config: StudyConfig) -> pl.DataFrame | None:
+    """The regions that the study gives, if it does; levels without counts have no regions."""
+    section = config.regions
+    if "beta" in asked.methylome:
+        return None
+    if section.bed:
+        return read_bed(section.bed, contigs=asked.methylome.attrs["contigs"])
+    return tiles(asked.methylome, section.tiles) if section.tiles else None
+
+
+def _regions(
+    asked: Question, config: StudyConfig, given: pl.DataFrame | None
+) -> RegionTests | GivenRegionTests:
     """The search, or the tests of the regions that the study gives."""
     section, mark = config.regions, config.ingest.mark
     methylome, design, contrast = asked.methylome, asked.design, asked.contrast.name
-    if section.bed or section.tiles:
-        if section.bed:
-            given = read_bed(section.bed, contigs=methylome.attrs["contigs"])
-        else:
-            given = tiles(methylome, section.tiles or 1)
+    if given is not None:
         return region_tests(methylome, design, contrast, regions=given, mark=mark)
     return find_regions(
         methylome,
