@@ -455,3 +455,22 @@ def test_calibration_relabels_and_counts():
     assert calibration.sites == result.tested
     assert 0.5 < np.median(calibration.inflations) < 1.5
     assert calibration.quantiles["median"].is_sorted()
+
+
+def test_a_mean_at_the_edge_is_inside_whatever_its_rounding():
+    # The a units' mean is 1/4, half a read from 0 at one read: each order of samples rounds apart.
+    m = np.array([[0, 3, 0, 1, 0, 0, 0, 3, 0, 3, 1, 3]])
+    n = np.array([[0, 3, 1, 1, 1, 2, 0, 4, 1, 3, 1, 3]])
+    sheet = {"sample": [f"s{k}" for k in range(12)], "g": ["a", "b"] * 6}
+    found = set()
+    for seed in range(30):
+        order = np.random.default_rng(seed).permutation(12)
+        moved = {name: [column[k] for k in order] for name, column in sheet.items()}
+        design = make_design(moved, "~ g")
+        comparison = compare(design, make_contrasts(design, "g[b] - g[a]")[0])
+        made = effects(
+            m[:, order].astype(float), n[:, order].astype(float), comparison.reduced,
+            comparison.exposure, comparison.side, np.array([0.5]), np.array([0.03]),
+        )  # fmt: skip
+        found.add(int(made[-1][0]))
+    assert found == {7}

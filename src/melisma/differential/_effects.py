@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from melisma.differential._kernels import ROUNDING
 from melisma.differential._whitening import Floats, interpolate, orthonormal, score_of
 
 
@@ -51,7 +52,8 @@ def _full_means(level, scale, basis, rank, direction, slope, coverage, mu):
             mu[j] /= scale[j]
             edge = 0.5 / (coverage[j] + 1.0)
             y = level[j] / scale[j]
-            low, high = mu[j] < edge, mu[j] > 1.0 - edge
+            # A mean of exactly an edge, such as 1/4 at one read, is inside, however it is rounded.
+            low, high = mu[j] < edge - ROUNDING, mu[j] > 1.0 - edge + ROUNDING
             inside += not ((low and y < edge) or (high and y > 1.0 - edge))
             mu[j] = min(max(mu[j], edge), 1.0 - edge)
     return inside
