@@ -33,6 +33,7 @@ def benjamini_hochberg(p: Floats) -> Floats:
     """
     # In place and in pieces: at 28 million sites each array of them is a quarter of a gigabyte.
     order = np.argsort(p, kind="stable")[: len(p) - np.count_nonzero(np.isnan(p))]
+    order = order.astype(np.min_scalar_type(len(p)))
     steps = p[order]
     steps *= len(order)
     for start in range(0, len(order), _PIECE):

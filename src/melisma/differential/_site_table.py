@@ -1,5 +1,6 @@
 """The table of the site tests, of any number of sites, without holding its columns twice."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,11 @@ import polars as pl
 import xarray as xr
 
 from melisma.methylome import CONTEXTS
+
+_ORDER = (
+    *("probe", "contig", "position", "strand", "mark", "context"),
+    *("delta_beta", "ci_low", "ci_high", "statistic", "df", "p", "q", "n_used", "between"),
+)
 
 
 class Columns:
@@ -41,29 +47,39 @@ def site_table(
     between: pl.Series | None,
 ) -> pl.DataFrame:
     """The table, whose columns are taken out of `columns` one by one; NaN becomes null."""
-    contigs, marks = methylome.attrs["contigs"], methylome.attrs["marks"]
+    marks = methylome.attrs["marks"]
     mark = marks[int(methylome["mark"][:1].values[0])]
-    series: list[pl.Series] = []
-    if "probe" in columns:
-        series.append(pl.Series("probe", columns.pop("probe").tolist(), dtype=pl.String))
-    contig = columns.pop("contig")
-    position = pl.Series("position", columns.pop("position"))
-    named = pl.Series("contig", [*contigs, ""], dtype=pl.String).gather(contig)
-    if (contig < 0).any():
-        place = pl.DataFrame({"placed": contig >= 0, "contig": named, "position": position})
-        known = place.select(pl.when("placed").then(pl.col("contig", "position")))
-        named, position = known["contig"], known["position"]
-    del contig
-    series += [named, position, pl.Series("strand", columns.pop("strand"))]
+    sites = len(columns["contig"])
+    made = {
+        name: pl.Series(name, columns.pop(name), nan_to_null=True)
+        for name in ("delta_beta", "ci_low", "ci_high", "statistic", "df", "p", "n_used")
+    }
+    made["q"] = pl.Series("q", q, nan_to_null=True)
     # One byte a site where a word would take sixteen.
-    series.append(pl.repeat(0, len(named), dtype=pl.UInt8, eager=True).cat.to(pl.Enum([mark])))
-    series[-1] = series[-1].alias("mark")
-    context = pl.Series("context", columns.pop("context").astype(np.uint8))
-    series.append(context.cat.to(pl.Enum(CONTEXTS)))
-    for name in ("delta_beta", "ci_low", "ci_high", "statistic", "df", "p"):
-        series.append(pl.Series(name, columns.pop(name), nan_to_null=True))
-    series.append(pl.Series("q", q, nan_to_null=True))
-    series.append(pl.Series("n_used", columns.pop("n_used")))
+    made["mark"] = pl.repeat(0, sites, dtype=pl.UInt8, eager=True).cat.to(pl.Enum([mark]))
+    context = pl.Series(columns.pop("context").astype(np.uint8))
+    made["context"] = context.cat.to(pl.Enum(CONTEXTS))
+    made["strand"] = pl.Series(columns.pop("strand"))
+    contig, position = columns.pop("contig"), columns.pop("position")
+    placed = contig >= 0
+    made["position"] = pl.Series(position)
+    if not placed.all():
+        place = pl.DataFrame({"placed": placed, "position": made["position"]})
+        made["position"] = place.select(pl.when("placed").then("position")).to_series()
+    made["contig"] = _words(contig, [str(name) for name in methylome.attrs["contigs"]])
+    if "probe" in columns:
+        made["probe"] = pl.Series(columns.pop("probe").tolist(), dtype=pl.String)
     if between is not None:
-        series.append(between.alias("between"))
-    return pl.DataFrame(series)
+        made["between"] = between
+    return pl.DataFrame([made[name].alias(name) for name in _ORDER if name in made])
+
+
+def _words(contig: npt.NDArray[np.integer[Any]], names: list[str]) -> pl.Series:
+    """The contigs' names, null for -1, made run by run: sites are sorted by contig."""
+    begins = np.concatenate([[0], np.flatnonzero(np.diff(contig)) + 1, [len(contig)]])
+    runs = [
+        pl.repeat(names[contig[a]] if contig[a] >= 0 else None, b - a, dtype=pl.String, eager=True)
+        for a, b in pairwise(begins.tolist())
+        if b > a
+    ]
+    return pl.concat(runs) if runs else pl.Series(dtype=pl.String)

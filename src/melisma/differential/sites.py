@@ -350,8 +350,9 @@ def _between(engine: Engine | ArrayEngine, columns: dict[str, Any]) -> pl.Series
 def _shift(p: Floats, delta: Floats, k: int) -> tuple[str, ...]:
     """A sentence where more than a fifth of the genome moves (Storey's share of p above 1/2)."""
     tested = np.isfinite(p)
-    moving = 1.0 - 2.0 * float((p[tested] > 0.5).mean()) if tested.any() else 0.0
-    if moving < _GLOBAL_SHIFT or tested.sum() < 1000:
+    n = np.count_nonzero(tested)
+    moving = 1.0 - 2.0 * np.count_nonzero(p > 0.5) / n if n else 0.0
+    if moving < _GLOBAL_SHIFT or n < 1000:
         return ()
     median = "" if k > 1 else f" (median difference {np.median(delta[tested]):+.3f})"
     return (
