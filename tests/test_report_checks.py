@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from report_run import SAMPLES, make_run
 
 from melisma.methylome import CONTEXTS, dataset
 from melisma.quality import Quality, check_quality
 from melisma.report import write_report
+from melisma.report._figures_checks import saturation
 
 
 def simulated() -> Quality:
@@ -82,6 +84,48 @@ def test_every_sample_is_drawn_with_its_numbers(page: Any) -> None:
     heat = figures["covariates"]["data"][0]
     assert heat["y"] == ["sex", "run"]
     assert heat["x"][0] == "all"
+
+
+def test_the_contrasts_confounder_comes_first_and_the_others_are_folded(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    record = json.loads((folder / "run.json").read_text())
+    asked = record["designs"][0]["contrasts"][0]["column"]
+    said = ["run and site go together (Cramér's V 0.90).", "A<b goes with the group."]
+    pl.DataFrame(
+        {
+            "column_a": ["run", asked, "run"],
+            "column_b": ["site", "batch", "age"],
+            "measure": ["cramers_v", "eta2", "eta2"],
+            "value": [0.9, 0.72, 0.1],
+            "relation": ["associated", "associated", ""],
+            "sentence": [*said, ""],
+        }
+    ).write_parquet(folder / "tables" / "qc_confounding.parquet")
+    record["qc"]["confounded"] = said
+    (folder / "run.json").write_text(json.dumps(record))
+    text = write_report(folder).read_text(encoding="utf-8")
+    own, folded = text.index("A&lt;b goes with the group."), text.index("run and site go together")
+    assert own < text.index("1 pair of other columns goes together") < folded
+    assert text.count("run and site go together") == 1
+    assert f'<p class="calm">{said[0]}' not in text
+    assert "η² 0.72" in text
+    assert "η² 0.10" not in text
+
+
+def test_curves_that_cannot_be_extrapolated_have_no_room_for_it() -> None:
+    table = pl.DataFrame(
+        {
+            "sample": ["a"] * 3 + ["b"] * 3,
+            "fraction": [0.5, 1.0, 2.0] * 2,
+            "sites_1": [None, 90.0, None] * 2,
+            "sites_5": [None, 80.0, None] * 2,
+            "sites_10": [30.0, 60.0, None] * 2,
+        }
+    )
+    drawn = saturation(table)
+    assert drawn.layout["xaxis"]["range"] == [0, 1.0]
+    assert [note["text"] for note in drawn.layout["annotations"]] == ["sites", "10 reads"]
+    assert {trace["line"]["dash"] for trace in drawn.data} == {"solid"}
 
 
 def test_a_run_without_the_tables_says_nothing_of_them(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def _size(contrast: Contrast) -> str:
 
 def _labelled(sites: SitePoints, reach: float, top: float) -> list[int]:
     """The most significant sites whose names cover neither a called site nor another name."""
-    order = np.argsort(-sites.height, kind="stable")
+    order = np.lexsort((-sites.size, -sites.height))
     order = order[sites.significant[order]]
     x = np.abs(100 * sites.delta) / reach
     y = sites.height / top
@@ -211,7 +211,7 @@ def _region_bars(
         "x": packed(centre, "f8"),
         "y": [-0.05 * top] * len(rows),
         "text": [
-            f"region {plain(named(r))}<br>{points(r['delta_beta'])} points, q {probability(r['q'])}"
+            f"region {plain(named(r))}<br>{points(r['delta_beta'])} points, q {plain(probability(r['q']))}"
             for r in rows
         ],
         "hovertemplate": "%{text}<extra></extra>",

@@ -142,7 +142,9 @@ def saturation(table: pl.DataFrame) -> Figure:
                         f"with {words} or more<extra></extra>",
                     }
                 )
-            most: Any = part[column].last() if part.height else 0.0
+            if part.height < 2:
+                continue
+            most: Any = part[column].last()
             top = max(top, float(most))
         if top:
             ends.append((words, top, token))
@@ -152,8 +154,13 @@ def saturation(table: pl.DataFrame) -> Figure:
         direct_label(words, 1, height, token, shift=(4, 0), xref="paper", xanchor="left")
         for (words, _, token), height in zip(ends, heights, strict=True)
     ]
+    end = max((x for trace in traces for x in trace["x"]), default=1.0)
     layout = {
-        "xaxis": {"title": {"text": "share of the reads sequenced"}, "range": [0, 2], "nticks": 5},
+        "xaxis": {
+            "title": {"text": "share of the reads sequenced"},
+            "range": [0, max(end, 1.0)],
+            "nticks": 5,
+        },
         "yaxis": {"rangemode": "tozero", "nticks": 5},
         "margin": {"r": 64},
         "annotations": [y_title("sites"), *labels],

@@ -70,6 +70,8 @@ class SitePoints:
         self.q = self.tested["q"].to_numpy().astype(float)
         self.p = self.tested["p"].to_numpy().astype(float)
         self.height = -np.log10(np.maximum(self.p, 1e-300))
+        # Where p underflows, the statistic still tells which is stronger.
+        self.size = np.abs(self.tested["statistic"].fill_null(np.nan).to_numpy().astype(float))
         self.significant = self.q < contrast.cut("sites")
 
     def __len__(self) -> int:
@@ -122,7 +124,7 @@ class SitePoints:
             if not len(chosen):
                 continue
             chosen = chosen[thinned(x[chosen], self.height[chosen], most)]
-            chosen = chosen[np.argsort(-self.height[chosen], kind="stable")]
+            chosen = chosen[np.lexsort((-self.size[chosen], -self.height[chosen]))]
             for part, words in ((chosen[worded:], False), (chosen[:worded], True)):
                 if wanted is self.significant:
                     colours = [tokens[0] if self.delta[i] > 0 else tokens[1] for i in part]

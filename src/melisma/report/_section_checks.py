@@ -53,13 +53,53 @@ def measures(study: Study, page: Page) -> str:
             calms.append(calm(str(said[key])))
     if said.get("strands"):
         calms.append(calm(str(said["strands"])))
-    confounded = study.run.get("qc", {}).get("confounded") or []
-    calms += [calm(str(sentence)) for sentence in confounded[:_MOST_LISTED]]
     pairs = [drawn[i : i + 2] for i in range(0, len(drawn), 2)]
     shown = "".join(
         f'<div class="pair">{"".join(pair)}</div>' if len(pair) > 1 else pair[0] for pair in pairs
     )
-    return shown + _sex_contradictions(study) + "".join(calms)
+    return shown + _sex_contradictions(study) + "".join(calms) + _together(study)
+
+
+def _together(study: Study) -> str:
+    """Columns of the sheet that go together: those of the questions asked, the others folded."""
+    confounded = [str(s) for s in study.run.get("qc", {}).get("confounded") or []]
+    table = study.table("qc_confounding")
+    if table is None or not confounded:
+        return "".join(calm(sentence) for sentence in confounded[:_MOST_LISTED])
+    asked = {str(c.record["column"]) for c in study.contrasts if c.record.get("column")}
+    pairs = table.filter(pl.col("relation") != "").sort(
+        "value", descending=True, nulls_last=True, maintain_order=True
+    )
+    first = pl.col("column_a").is_in(asked) | pl.col("column_b").is_in(asked)
+    parts = ["<h3>Columns that go together</h3>"]
+    own, others = pairs.filter(first), pairs.filter(~first)
+    if own.height:
+        parts.append(_pairs_table(own, "Columns that go with what is tested"))
+    elif asked:
+        parts.append("<p>None of them is what is tested.</p>")
+    if others.height:
+        noun = "pair of other columns goes" if others.height == 1 else "pairs of other columns go"
+        parts.append(
+            f"<details><summary>{others.height:,} {noun} together</summary>"
+            f"{_pairs_table(others, 'Other columns that go together')}</details>"
+        )
+    return "".join(parts)
+
+
+_MEASURES = {"cramers_v": "Cramér's V", "eta2": "η²", "r2": "r²"}
+
+
+def _pairs_table(pairs: pl.DataFrame, caption: str) -> str:
+    rows = [
+        [
+            escape(f"{r['column_a']}, {r['column_b']}"),
+            f"{_MEASURES.get(r['measure'], r['measure'])} {r['value']:.2f}",
+            escape(r["sentence"]),
+        ]
+        for r in pairs.iter_rows(named=True)
+    ]
+    head = [("columns", "name"), ("", "number"), ("found", "found")]
+    return _tables.html_table(head, rows, caption)
 
 
 def _conversion(study: Study, page: Page, words: str) -> str:
@@ -92,8 +132,12 @@ def _saturation(study: Study, page: Page, words: str) -> str:
     table = study.table("qc_saturation")
     if table is None or table["sites_10"].null_count() == table.height:
         return ""
-    plot = page.plot("saturation", _figures_checks.saturation(table))
-    note = f"{words} Dotted lines are extrapolated."
+    drawn = _figures_checks.saturation(table)
+    if not drawn.data:
+        return ""
+    plot = page.plot("saturation", drawn)
+    dotted = any(trace["line"]["dash"] == "dot" for trace in drawn.data)
+    note = f"{words} Dotted lines are extrapolated." if dotted else words
     return figure("Saturation", plot, note=escape(note))
 
 

@@ -185,7 +185,7 @@ def brief_table(contrast: Contrast, groups: Groups | None, kind: str, n: int) ->
             ends = _number(r["ci_low"]), delta, _number(r["ci_high"])
             cells.append(_interval_cell(*ends, reach, up if delta > 0 else down))
             cells.append(fraction(delta, 0.1 if contrast.slope else 0.01))
-        cells.append(probability(r["q"]))
+        cells.append(escape(probability(r["q"])))
         rows.append(cells)
     return html_table(head, rows, f"Strongest {kind}: {title(contrast)}")
 

@@ -22,11 +22,13 @@ def probability(p: float | None) -> str:
 
     >>> probability(0.0123), probability(0.53), probability(3.2e-6), probability(None)
     ('.012', '.53', '3.2 × 10⁻⁶', '–')
+    >>> probability(0.0)
+    '< 10⁻³⁰⁰'
     """
     if p is None or math.isnan(p):
         return "–"
     if p < 1e-300:
-        return "0"
+        return "< 10⁻³⁰⁰"
     if p >= 0.995:
         return "1"
     if p >= 0.1:

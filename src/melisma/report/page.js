@@ -169,7 +169,7 @@ function probability(p) {
   if (p >= 0.995) return "1";
   if (p >= 0.1) return p.toFixed(2).slice(1);
   if (p >= 0.00095) return p.toFixed(p >= 0.00995 ? 3 : 4).slice(1);
-  if (p === 0) return "0";
+  if (p < 1e-300) return "< 10⁻³⁰⁰";
   const [mantissa, exponent] = p.toExponential(1).split("e");
   const raised = [...String(Number(exponent))].map((c) => (c === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[c]));
   return `${mantissa} × 10${raised.join("")}`;
