@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,9 +20,11 @@ from melisma.report import write_report
 from melisma.report._figures_quality import alike_order, shortened
 from melisma.report._figures_regions import smoothed
 from melisma.report._methods import notice
-from melisma.report._points import thinned
+from melisma.report._points import SitePoints, thinned
 from melisma.report._study import groups, read_study
 from melisma.report._style import DARK, GROUP_TOKENS, LIGHT, packed, separated
+from melisma.report._tables import brief_table
+from melisma.report._words import strongest
 
 
 @pytest.fixture(scope="module")
@@ -343,6 +346,34 @@ def test_thinning_keeps_the_highest_and_takes_no_chance(
     assert kept.tolist() == thinned(x, y, most).tolist()
     if len(x) <= most:
         assert kept.tolist() == list(range(len(x)))
+
+
+def test_where_p_underflows_the_statistic_orders_and_nothing_is_called_zero(
+    run_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    path = next(p for p in sorted((folder / "tables").glob("*.sites.parquet")))
+    table = pl.read_parquet(path)
+    size = pl.Series([-50.0, 40.0, 60.0, *[1.0] * (table.height - 3)])
+    tiny = size.abs() > 1
+    table.with_columns(
+        statistic=size,
+        p=pl.when(tiny).then(0.0).otherwise("p"),
+        q=pl.when(tiny).then(0.0).otherwise("q"),
+    ).write_parquet(path)
+    contrast = next(c for c in read_study(folder).contrasts if f"{c.key}.sites" == path.stem)
+    top = strongest(contrast.sites, 3)
+    assert top["statistic"].to_list() == [60.0, -50.0, 40.0]
+    brief = brief_table(contrast, None, "sites", 1)
+    assert "&lt; 10⁻³⁰⁰" in brief
+    assert ">0<" not in brief
+    points = SitePoints(contrast, "position")
+    assert points.size[:3].tolist() == [50.0, 40.0, 60.0]
+    drawn = points.traces(np.arange(len(points)), ("@c0", "@c1"))
+    named = [trace["text"] for trace in drawn if "text" in trace]
+    assert any(words[0].startswith(points.label(2)) for words in named)
+    assert any("p &lt; 10⁻³⁰⁰" in words[0] for words in named)
 
 
 @given(

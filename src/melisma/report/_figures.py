@@ -211,7 +211,8 @@ def _region_bars(
         "x": packed(centre, "f8"),
         "y": [-0.05 * top] * len(rows),
         "text": [
-            f"region {plain(named(r))}<br>{points(r['delta_beta'])} points, q {plain(probability(r['q']))}"
+            f"region {plain(named(r))}<br>{points(r['delta_beta'])} points, "
+            f"q {plain(probability(r['q']))}"
             for r in rows
         ],
         "hovertemplate": "%{text}<extra></extra>",
