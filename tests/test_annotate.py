@@ -261,6 +261,49 @@ def test_the_verb(tmp_path, methylome, capsys):
     ]  # fmt: skip
 
 
+def test_regions_in_uneven_coverage_are_not_depleted(methylome):
+    """Regions dense in sites, as in RRBS, are compared with such, not with as many sparse sites."""
+    position = methylome["position"].values
+    starts = position[position % 5000 < 500][::40] // 5000 * 5000
+    # Features lie between the dense stretches: a dense region of 500 bases never meets one.
+    features = places(*[(k * 5000 + 2000, k * 5000 + 4000) for k in range(1000)])
+    rng = np.random.default_rng(2)
+    for _ in range(5):
+        chosen = np.sort(rng.choice(np.unique(starts), 8, replace=False))
+        found = enrichment(places(*[(s, s + 500) for s in chosen]), methylome, {"f": features},
+                           draws=199)  # fmt: skip
+        assert found["expected"].item() < 0.5
+        assert found["p"].item() > 0.5
+
+
+def test_probes_without_positions(tmp_path, capsys):
+    (tmp_path / "a.bed").write_text("chr1\t0\t500\tx\n")
+    bare = pl.DataFrame({"probe": ["cg1", "cg2"], "contig": [None, None], "position": [None, None]})
+    bare.write_csv(tmp_path / "t.tsv", separator="\t")
+    told = run(capsys, "annotate", tmp_path / "t.tsv", "--bed", f"a={tmp_path / 'a.bed'}", code=2)
+    assert "--manifest" in told
+    some = pl.DataFrame({"contig": [None, "chr1"], "position": [None, 10], "q": [0.5, 0.9]})
+    peaks = places((0, 500)).with_columns(name=pl.lit("x"))
+    found = annotate(some, beds={"a": peaks})
+    assert found.select("q", "a", "a_distance").rows() == [(0.5, None, None), (0.9, "x", 0)]
+
+
+def test_nothing_called_is_said(tmp_path, methylome, capsys):
+    write(methylome, tmp_path / "s.zarr")
+    (tmp_path / "a.bed").write_text("chr1\t0\t500\tx\n")
+    places((0, 300)).with_columns(q=0.9).write_csv(tmp_path / "t.tsv", separator="\t")
+    shown = run(capsys, "annotate", tmp_path / "t.tsv", "--bed", f"a={tmp_path / 'a.bed'}",
+                "--store", tmp_path / "s.zarr", "-o", tmp_path / "o.tsv")  # fmt: skip
+    assert "No place has q < 0.05" in shown
+    assert pl.read_csv(tmp_path / "o.tsv", separator="\t")["a"].to_list() == ["x"]
+
+
+def test_a_bed_is_no_genes(tmp_path):
+    (tmp_path / "b.bed").write_text("chr1\t0\t500\tx\t0\t+\t0\t500\t0\t1\t500,\t0,\n")
+    with pytest.raises(MelismaError, match="--bed NAME=FILE"):
+        read_genes(tmp_path / "b.bed")
+
+
 def test_the_verb_refuses(tmp_path, capsys):
     (tmp_path / "a.bed").write_text("chr1\t0\t500\n")
     bed = tmp_path / "a.bed"

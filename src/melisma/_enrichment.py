@@ -11,6 +11,7 @@ import xarray as xr
 from scipy.stats import false_discovery_control
 
 from melisma._overlaps import Disjoint
+from melisma._plural import count
 from melisma.errors import MelismaError
 from melisma.methylome import blocks, contig_offsets
 
@@ -24,10 +25,15 @@ Ints = npt.NDArray[np.int64]
 
 
 class Clusters(NamedTuple):
-    """Places as runs of the methylome's sites: first site, and how many; on one contig each."""
+    """Places joined, (clusters,) each: contig, [start, end) in bases, and the site in the middle.
 
-    first: Ints
-    sites: Ints
+    without_sites : places that hold no site of the methylome, which are left out
+    """
+
+    contig: Ints
+    start: Ints
+    end: Ints
+    middle: Ints
     without_sites: int
 
 
@@ -43,9 +49,9 @@ def enrichment(
     """Whether places meet features more, or less, often than like places of the same methylome do.
 
     Places closer than `gap` are one cluster, as neighbouring sites are not independent. Each draw
-    puts every cluster, with its number of sites, at a random site of the same stratum of CpG
-    density (tenths of the methylome's sites within 500 bases) and coverage (fifths), any strand
-    and contig. A cluster counts once a feature, whatever it meets of it.
+    puts every cluster, with its length in bases, around a random site of the same stratum of CpG
+    density (tenths of the methylome's sites within 500 bases) and coverage (fifths) as its middle
+    site, on any contig. A cluster counts once a feature, whatever it meets of it.
 
     Parameters
     ----------
@@ -72,30 +78,33 @@ def enrichment(
     offsets = np.asarray(contig_offsets(methylome["contig"].values, len(contigs)), dtype=np.int64)
     position = methylome["position"].values.astype(np.int64)
     clusters = make_clusters(places, contigs, offsets, position, gap)
-    if len(clusters.first) < _FEWEST:
+    found = len(clusters.middle)
+    if found < _FEWEST:
         raise MelismaError(
-            f"{len(places):,} places make {len(clusters.first)} clusters with sites of the store: "
-            "enrichment needs at least 2."
+            f"{count(len(places), 'place')} {'makes' if len(places) == 1 else 'make'} "
+            f"{count(found, 'cluster')} with sites of the store: enrichment needs at least 2."
         )
     stratum = _strata(methylome, offsets, position)
     merged = {name: Disjoint(table) for name, table in features.items()}
-    observed = _meets(clusters.first, clusters.sites, contigs, offsets, position, merged)
+    length = clusters.end - clusters.start
+    observed = _meets(clusters.contig, clusters.start, clusters.end, contigs, merged)
     rng = np.random.default_rng(seed)
     drawn = np.array(
         [
-            _meets(first, clusters.sites, contigs, offsets, position, merged)
-            for first in _draw(rng, clusters, stratum, offsets, draws)
+            _meets(np.searchsorted(offsets, site, side="right") - 1, start, start + length,
+                   contigs, merged)
+            for site in _draw(rng, stratum[clusters.middle], stratum, draws)
+            for start in [np.maximum(position[site] - length // 2, 0)]
         ]
-    )
-    return _summary(list(features), len(clusters.first), observed, drawn)
+    )  # fmt: skip
+    return _summary(list(features), found, observed, drawn)
 
 
 def make_clusters(
     places: pl.DataFrame, contigs: list[str], offsets: Ints, position: Ints, gap: int
 ) -> Clusters:
-    """Places joined over gaps, as runs of sites."""
-    first: list[Ints] = []
-    sites: list[Ints] = []
+    """Places joined over gaps, those that hold a site."""
+    parts: list[tuple[Ints, Ints, Ints, Ints]] = []
     empty = 0
     for (contig,), part in places.partition_by("contig", as_dict=True).items():
         if contig not in contigs:
@@ -108,12 +117,16 @@ def make_clusters(
         new = np.concatenate([[True], start[1:] - end[:-1] >= gap])
         low = start[new]
         high = end[np.append(np.flatnonzero(new)[1:], len(start)) - 1]
-        a, b = np.searchsorted(own, low), np.searchsorted(own, high)
-        empty += int((a == b).sum())
-        first.append(a[a < b] + offsets[k])
-        sites.append((b - a)[a < b])
-    none = np.zeros(0, dtype=np.int64)
-    return Clusters(np.concatenate([none, *first]), np.concatenate([none, *sites]), empty)
+        first, last = np.searchsorted(own, low), np.searchsorted(own, high)
+        held = first < last
+        empty += int((~held).sum())
+        middle = (first + last)[held] // 2 + offsets[k]
+        parts.append((np.full(held.sum(), k), low[held], high[held], middle))
+    if not parts:
+        none = np.zeros(0, dtype=np.int64)
+        return Clusters(none, none, none, none, empty)
+    number, low, high, middle = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Clusters(number, low, high, middle, empty)
 
 
 def _strata(methylome: xr.Dataset, offsets: Ints, position: Ints) -> Ints:
@@ -141,34 +154,19 @@ def _quantile_bins(values: npt.NDArray[np.float64] | Ints, bins: int) -> Ints:
     return np.searchsorted(edges, values, side="right").astype(np.int64)
 
 
-def _draw(
-    rng: np.random.Generator, clusters: Clusters, stratum: Ints, offsets: Ints, draws: int
-) -> Iterator[Ints]:
-    """First sites of the clusters, put at random sites of their middle site's stratum."""
-    middle = stratum[clusters.first + clusters.sites // 2]
+def _draw(rng: np.random.Generator, wanted: Ints, stratum: Ints, draws: int) -> Iterator[Ints]:
+    """Random sites, one of each wanted stratum, (clusters,) a draw."""
     order = np.argsort(stratum, kind="stable")
-    begin = np.searchsorted(stratum[order], middle, side="left")
-    count = np.searchsorted(stratum[order], middle, side="right") - begin
+    begin = np.searchsorted(stratum[order], wanted, side="left")
+    among = np.searchsorted(stratum[order], wanted, side="right") - begin
     for _ in range(draws):
-        anchor = order[begin + rng.integers(0, count)]
-        contig = np.searchsorted(offsets, anchor, side="right") - 1
-        # Near a contig's end the run is moved inside; a contig shorter than the run holds less.
-        latest = np.maximum(offsets[contig + 1] - clusters.sites, offsets[contig])
-        yield np.clip(anchor - clusters.sites // 2, offsets[contig], latest)
+        yield order[begin + rng.integers(0, among)]
 
 
 def _meets(
-    first: Ints,
-    sites: Ints,
-    contigs: list[str],
-    offsets: Ints,
-    position: Ints,
-    features: Mapping[str, Disjoint],
+    contig: Ints, start: Ints, end: Ints, contigs: list[str], features: Mapping[str, Disjoint]
 ) -> Ints:
-    """How many clusters meet each feature, (features,)."""
-    contig = np.searchsorted(offsets, first, side="right") - 1
-    last = np.minimum(first + sites, offsets[contig + 1]) - 1
-    start, end = position[first], position[last] + 1
+    """How many of [start, end) meet each feature, (features,)."""
     found = np.zeros(len(features), dtype=np.int64)
     for k in np.unique(contig):
         own = contig == k

@@ -44,6 +44,11 @@ _PARTS = {
 }
 _DEPTH = 8
 
+_BED = (
+    "{path} is a BED file, and genes are read from GTF or GFF3: take it as intervals, in `melisma "
+    "annotate` by --bed NAME=FILE."
+)
+
 
 def sniff(path: Path) -> str:
     """Whether a file is "gtf" or "gff3", from the attributes of its first rows.
@@ -60,6 +65,8 @@ def sniff(path: Path) -> str:
                 said = said or ("gff3" if re.match(r"##\s*gff-version\s+3", line) else "")
                 continue
             fields = line.split("\t")
+            if len(fields) > 2 and fields[1].isdigit() and fields[2].isdigit():
+                raise MelismaError(_BED.format(path=path))
             if len(fields) < 9:
                 raise MelismaError(
                     f"{path} is neither GTF nor GFF3, which have nine columns separated by tabs: "

@@ -82,10 +82,18 @@ def _with_ends(table: pl.DataFrame, what: str) -> pl.DataFrame:
             "end, or contig and position (0-based)."
         )
     if not {"start", "end"} <= columns:
-        table = table.with_columns(start=pl.col("position"), end=pl.col("position") + 1)
+        position = pl.col("position")
+        if table["position"].null_count() == len(table):
+            position = position.cast(pl.Int64)
+        table = table.with_columns(start=position, end=position + 1)
     for name in ("start", "end"):
-        if not table[name].dtype.is_integer():
+        # A column without any value has no type in text.
+        if not table[name].dtype.is_integer() and table[name].null_count() < len(table):
             raise MelismaError(f"{what}: the column {name} should hold whole numbers.")
+    if len(table) and table["start"].null_count() == len(table):
+        raise MelismaError(
+            f"{what} has no positions: give probes theirs by --manifest at `melisma ingest`."
+        )
     return table.with_columns(
         pl.col("start", "end").cast(pl.Int64), pl.col("contig").cast(pl.String)
     )
@@ -104,7 +112,8 @@ def annotate(
 
     Parameters
     ----------
-    places : contig, and start and end or position (0-based); any other columns are kept
+    places : contig, and start and end or position (0-based); any other columns are kept, and so
+        are rows without a position, which get nulls
     genes : of `read_genes`
     islands : contig, start, end, name: of `cpg_islands` or `read_bed`
     beds : other interval tables by name
@@ -128,7 +137,8 @@ def annotate(
     MelismaError
         Nothing to annotate with, a column is there already, or no contig is shared.
     """
-    table = _with_ends(places, "The table of places")
+    whole = _with_ends(places, "The table of places").with_row_index("_row")
+    table = whole.filter(pl.col("contig").is_not_null() & pl.col("start").is_not_null())
     spans = table.select("contig", "start", "end")
     added: dict[str, pl.Series] = {}
     if genes is not None:
@@ -150,7 +160,9 @@ def annotate(
             f"The table has the columns {', '.join(taken)} already: it was annotated before, or a "
             "BED file needs another name."
         )
-    return table.with_columns(**added)
+    unplaced = whole.join(table.select("_row"), "_row", "anti")
+    both = [table.with_columns(**added), unplaced]
+    return pl.concat(both, how="diagonal").sort("_row").drop("_row")
 
 
 def feature_sets(

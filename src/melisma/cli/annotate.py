@@ -71,7 +71,7 @@ def annotate(
     with terminal():
         table = read_places(places)
         methylome = None if store is None else open_methylome(store)
-        contigs = [*table["contig"].unique(maintain_order=True)]
+        contigs = [*table["contig"].drop_nulls().unique(maintain_order=True)]
         if methylome is not None:
             contigs = [str(name) for name in methylome.attrs["contigs"]]
         known = None if genes is None else read_genes(genes, contigs=contigs)
@@ -84,10 +84,13 @@ def annotate(
         if methylome is not None:
             called = table.filter(table["q"] < q) if "q" in table.columns else table
             features = feature_sets(known, cpg, beds, upstream, downstream)
-            compared = compare(called, methylome, features, draws=draws, seed=seed)
+            if len(called):
+                compared = compare(called, methylome, features, draws=draws, seed=seed)
     _show_counts(annotated, q, list(beds))
     if compared is not None:
         _show_enrichment(compared, draws)
+    elif methylome is not None:
+        typer.echo(f"No place has q < {q:g}: there is nothing to compare with other places.")
     for path, written in ((out, annotated), (enrichment, compared)):
         if path is not None and written is not None:
             write_table(path, written)
