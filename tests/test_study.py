@@ -12,7 +12,7 @@ from melisma.differential import simulate
 from melisma.errors import MelismaError
 from melisma.methylome import open_methylome
 from melisma.samples import annotate_samples, remove_samples, rename_samples
-from melisma.study import open_with_design, read_study, run_study
+from melisma.study import _run, open_with_design, read_study, run_study
 from melisma.study._folder import RunFolder
 
 SHEET = {"sample": [f"s{i}" for i in range(12)], "g": ["a"] * 6 + ["b"] * 6}
@@ -215,7 +215,39 @@ def test_contrasts_without_replicates_are_left_out_and_said(study, tmp_path):
     assert done.done == ("ingest", "qc", "report")
     (sentence,) = done.left_out
     assert sentence.startswith("Not tested: g[b] - g[a] has no replicates: 2 samples and 2")
+    assert "`[regions] no_replicates = true`" in sentence
     assert sentence in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_messages_name_the_keys_of_the_study(study, tmp_path):
+    sheet = tmp_path / "samples.tsv"
+    lines = sheet.read_text().splitlines()
+    sheet.write_text("\n".join([*lines[:-1], lines[-1].removesuffix("b")]) + "\n")
+    with pytest.raises(MelismaError, match=r"out with `\[design\] drop_missing = true`\.") as said:
+        run_study(study, tmp_path / "out")
+    assert "--" not in str(said.value)
+    assert "drop_missing=True" not in str(said.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ('annotation = "genes.bed"', "genes.bed is a BED file"),
+        ('islands = "none.bed"', "There is no file at .*none.bed"),
+        ('islands = "broken.bed"', "broken.bed"),
+    ],
+)
+def test_what_lies_beside_the_calls_is_checked_before_they_are_read(
+    study, tmp_path, monkeypatch, lines, message
+):
+    block = "chr22\t0\t90\tg1\t0\t+\t0\t90\t0\t1\t90,\t0,\n"
+    (tmp_path / "genes.bed").write_text(block)
+    (tmp_path / "broken.bed").write_text("chr22\t90\t80\n")
+    study.write_text(STUDY.replace("[design]", f"{lines}\n[design]"))
+    monkeypatch.setattr(_run, "hash_inputs", lambda *_: pytest.fail("calls were read"))
+    with pytest.raises(MelismaError, match=message):
+        run_study(study, tmp_path / "out")
+    assert not (tmp_path / "out.part").exists()
 
 
 def test_a_strict_study_stops_at_a_failed_check(study, tmp_path, capsys):
@@ -237,7 +269,7 @@ def test_a_strict_study_stops_at_a_failed_check(study, tmp_path, capsys):
     [
         ("min_depth = 3", "qc.min_depth is not a key of a study; known here are strict, spike_in"),
         ("min_coverage = -1", "qc.min_coverage: input should be greater than or equal to 0"),
-        ('spike_in = "lambda"', "--spike-in names the contig 'lambda'"),
+        ('spike_in = "lambda"', r"`\[qc\] spike_in` names the contig 'lambda'"),
     ],
 )
 def test_a_bad_qc_section_is_refused(study, tmp_path, line, message):

@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 import polars as pl
 
+from melisma._gff import sniff
 from melisma.annotate import annotate
 from melisma.bed import read_bed
+from melisma.errors import MelismaError
 from melisma.genes import Genes, read_genes
 from melisma.study._config import StudyConfig
 
@@ -36,6 +38,25 @@ class Annotation(NamedTuple):
         extra = [n for n in ("start", "end") if n in added.columns and "position" in places.columns]
         joined = numbered.join(added.drop(extra), "_row", "left", maintain_order="left")
         return joined.drop("_row")
+
+
+def check_beside(config: StudyConfig) -> None:
+    """Refuse genes that are no GTF or GFF3, and broken BEDs, before any calls are read.
+
+    Raises
+    ------
+    MelismaError
+        A file is missing, or of another kind.
+    """
+    genes, beds = config.input.annotation, (config.input.islands, config.regions.bed)
+    for file in (genes, *beds):
+        if file is not None and not file.is_file():
+            raise MelismaError(f"There is no file at {file}.")
+    if genes is not None:
+        sniff(genes)
+    for bed in beds:
+        if bed is not None:
+            read_bed(bed)
 
 
 def read_annotation(config: StudyConfig, contigs: Sequence[str]) -> Annotation:

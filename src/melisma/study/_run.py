@@ -31,10 +31,11 @@ from melisma.methylome import atomic_file, open_methylome, parse_mark, sample_sh
 from melisma.quality import check_quality
 from melisma.report import write_report
 from melisma.study._analysis import Question, analyse, slug
-from melisma.study._annotation import read_annotation
+from melisma.study._annotation import check_beside, read_annotation
 from melisma.study._config import IDENTITY, DesignSection, StudyConfig, read_study
 from melisma.study._folder import RunFolder, digest
 from melisma.study._inputs import hash_inputs
+from melisma.study._words import in_toml, messages_of_a_study
 
 STORE = "study.zarr"
 REPORT = "report.html"
@@ -86,15 +87,17 @@ def run_study(
         The input is bad; nothing is left behind.
     """
     config = study if isinstance(study, StudyConfig) else read_study(study)
-    sheet = read_sheet(config.input.samples, matrix=config.input.matrix)
-    _check_designs(config, sheet)
-    final = Path(out or config.output.folder or "melisma-out")
-    folder = RunFolder(final, _study(config))
-    try:
-        return _run(config, sheet, folder, tuple(notices))
-    except MelismaError:
-        folder.discard()
-        raise
+    with messages_of_a_study():
+        sheet = read_sheet(config.input.samples, matrix=config.input.matrix)
+        _check_designs(config, sheet)
+        check_beside(config)
+        final = Path(out or config.output.folder or "melisma-out")
+        folder = RunFolder(final, _study(config))
+        try:
+            return _run(config, sheet, folder, tuple(notices))
+        except MelismaError:
+            folder.discard()
+            raise
 
 
 def _study(config: StudyConfig) -> dict[str, str]:
@@ -122,7 +125,11 @@ def _without_replicates(design: Design, contrast: Contrast) -> str:
     try:
         compare(design, contrast)
     except NoReplicates as error:
-        return f"Not tested: {error}"
+        searched = (
+            " Or search it for regions with `[regions] no_replicates = true`: their variance is "
+            "then that of reads and neighbouring sites only."
+        )
+        return f"Not tested: {in_toml(str(error))}{searched if contrast.levels else ''}"
     return ""
 
 
