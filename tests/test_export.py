@@ -456,6 +456,18 @@ def test_a_matrix_of_positions(at):
     ]
 
 
+def test_a_file_of_all_samples_is_printed_once(at, capsys):
+    for to, out in (("matrix", "o"), ("parquet", "one.parquet")):
+        with pytest.raises(SystemExit) as ended:
+            main(["export", str(at / "s.zarr"), "--to", to, "-o", str(at / out)])
+        assert not ended.value.code
+        shown = capsys.readouterr().out
+        assert "2 samples, 1 file" in shown
+        assert shown.count("matrix.tsv.gz" if to == "matrix" else "one.parquet") == 1
+        assert "liver" in shown
+        assert "brain" in shown
+
+
 def read_sheet_text(folder):
     return (folder / "samples.tsv").read_text().splitlines(keepends=True)[1:]
 

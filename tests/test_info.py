@@ -3,7 +3,7 @@
 import pytest
 from calls_files import bed, cov, ingested, put, sheet_of
 
-from melisma.calls import FORMATS, describe, ingest
+from melisma.calls import FORMATS, append, describe, ingest, sniff
 from melisma.cli import main
 from melisma.errors import MelismaError
 from melisma.samples import annotate_samples
@@ -84,3 +84,73 @@ def test_ingest_prints_what_it_made(tmp_path, capsys):
     shown = run(capsys, "ingest", tmp_path / "sheet.csv", "-o", tmp_path / "out.zarr")
     assert f"{tmp_path / 'out.zarr'}: 1 sites × 1 samples from 2 rows" in shown
     assert "1 coverage of 0" in shown
+
+
+def test_info_keeps_long_names_and_numbers_apart(tmp_path, capsys):
+    file = put(tmp_path / "a.cov", cov((5, 3, 1)))
+    sheet = sheet_of([file], tert_expression_log2=[10.5], dead=[0.0])
+    ingest(sheet, tmp_path / "out.zarr")
+    shown = run(capsys, "info", tmp_path / "out.zarr")
+    assert "  tert_expression_log2 10.5\n" in shown
+    assert "  dead                 0\n" in shown
+    assert "mean level" in shown
+
+
+def test_of_many_samples_the_first_are_printed(tmp_path, capsys):
+    names = [f"s{k:02}" for k in range(62)]
+    for name in names:
+        put(tmp_path / f"{name}.cov", cov((5, 3, 1)))
+    rows = "".join(f"{name},{name}.cov\n" for name in names)
+    sheet, out = put(tmp_path / "sheet.csv", f"sample,path\n{rows}"), tmp_path / "out.zarr"
+    made, first = run(capsys, "ingest", sheet, "-o", out), run(capsys, "info", out)
+    assert f"2 more are not shown: `melisma info {out} --all` lists them." in made
+    assert "2 more are not shown: --all shows them." in first
+    assert all("s59" in shown and "s60" not in shown for shown in (made, first))
+    every = run(capsys, "info", out, "--all")
+    assert "s61" in every
+    assert "not shown" not in every
+
+
+OWN_ROWS = {
+    "dss": "chr\tpos\tN\tX\nchr1\t5\t4\t3\n",
+    "bismark-report": "chr1\t5\t+\t3\t1\tCG\tCGA\nchr1\t6\t-\t2\t2\tCG\tCGT\n",
+}
+
+
+@pytest.mark.parametrize("name", OWN_ROWS)
+def test_a_table_of_ones_own_is_told_what_to_be(name, tmp_path, capsys):
+    file = put(tmp_path / "own.tsv", "contig\tat\tM_a\tN_a\tM_b\tN_b\nchr1\t5\t3\t4\t1\t2\n")
+    with pytest.raises(MelismaError, match=f"For a table of your own.*{name}"):
+        sniff(file)
+    assert f"({name})" in run(capsys, "formats")
+    assert sniff(put(tmp_path / "as_told.tsv", OWN_ROWS[name])).format.name == name
+
+
+def test_binary_text_is_of_no_format(tmp_path):
+    with pytest.raises(MelismaError, match="of no format that is read"):
+        sniff(put(tmp_path / "x", b'\x07"a"\rb,c\x00\nd"\re\n'))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "what"),
+    [
+        ("a.cov", cov((5, 3, 1)), "a file of calls (bismark-cov)"),
+        ("a.cov.gz", cov((5, 3, 1)), "a file of calls (bismark-cov)"),
+        ("a.tsv.gz", "contig\tat\nchr1\t5\n", "a gzip file"),
+    ],
+)
+def test_calls_in_place_of_a_sheet_are_named(name, text, what, tmp_path, store):
+    file = put(tmp_path / name, text)
+    for act in (
+        lambda: ingest(file, tmp_path / "new.zarr"),
+        lambda: append(store, file),
+    ):
+        with pytest.raises(MelismaError) as raised:
+            act()
+        assert f"{file} is {what}, where a sample sheet is wanted" in str(raised.value)
+
+
+def test_a_sheet_with_a_fault_keeps_its_sentence(tmp_path):
+    sheet = put(tmp_path / "sheet.csv", "sample,age\na,3\nb,4\n")
+    with pytest.raises(MelismaError, match="has no column 'path'"):
+        ingest(sheet, tmp_path / "new.zarr")

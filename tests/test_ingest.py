@@ -142,6 +142,16 @@ def test_unsorted_input_is_sorted_and_said(tmp_path):
     assert notes == [f"{tmp_path / '0.txt'} was not sorted by position: its calls were sorted."]
 
 
+def test_several_unsorted_files_are_said_once(tmp_path):
+    back, on = cov((9, 2, 0), (5, 1, 1)), cov((5, 1, 1), (9, 2, 0))
+    with noted() as notes:
+        ingested(tmp_path, on, back, back)
+    assert notes == [
+        f"2 of 3 files were not sorted by position, the first {tmp_path / '1.txt'}: their calls "
+        "were sorted."
+    ]
+
+
 def test_codes_of_one_position_in_any_order_are_not_unsorted(tmp_path):
     with noted() as notes:
         found = ingested(tmp_path, bed((5, "h", "+", 4, 1, 3, 0), (5, "m", "+", 4, 2, 2, 0)))

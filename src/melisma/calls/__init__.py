@@ -5,10 +5,11 @@ from melisma.calls._describe import SampleDescription, StoreDescription, describ
 from melisma.calls._format import Format
 from melisma.calls._ingest import IngestSummary, ingest
 from melisma.calls._records import ContigCalls, site_key, unpack_key
-from melisma.calls._registry import FORMATS, Sniffed, format_named, sniff
+from melisma.calls._registry import FORMATS, OWN_TABLE, Sniffed, format_named, sniff
 
 __all__ = [
     "FORMATS",
+    "OWN_TABLE",
     "AppendSummary",
     "ContigCalls",
     "Format",

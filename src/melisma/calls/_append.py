@@ -15,9 +15,9 @@ from melisma.calls import _builds, _ingest, _join
 from melisma.calls._ingest_levels import have_levels
 from melisma.calls._records import unpack_key
 from melisma.calls._sample import Options, SampleCalls, Source, fingerprint
+from melisma.calls._samples_file import read_samples
 from melisma.calls._source import BLOCK_BYTES
 from melisma.calls._stored_sites import stored_sites
-from melisma.design import read_sheet
 from melisma.errors import MelismaError
 from melisma.genome import Genome
 from melisma.methylome import (
@@ -79,7 +79,7 @@ def append(
         contradicts what the store was made with.
     """
     store = Path(store)
-    table = sheet if isinstance(sheet, pl.DataFrame) else read_sheet(sheet)
+    table = sheet if isinstance(sheet, pl.DataFrame) else read_samples(sheet)
     attrs = open_methylome(store).attrs
     options = _options(store, attrs, genome, merge_strands, mark, min_probability)
     options = options._replace(block_bytes=block_bytes)

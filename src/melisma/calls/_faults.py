@@ -1,5 +1,6 @@
 """From the parser's fault to the sentence that a user reads."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -148,4 +149,14 @@ def _several_columns(form: Format, fault: Fault, row: Row) -> str:
     return (
         f"{shown(Kind.LEVEL)}, which is not the {unit} that the counts give, as "
         f"{shown(Kind.METHYLATED)} and {shown(other)}: is the file of another format?"
+    )
+
+
+def unsorted_words(files: Sequence[Path], read: int) -> str:
+    """That files were sorted, in one sentence however many they are."""
+    if len(files) == 1:
+        return f"{files[0]} was not sorted by position: its calls were sorted."
+    return (
+        f"{len(files):,} of {read:,} files were not sorted by position, the first {files[0]}: "
+        "their calls were sorted."
     )

@@ -17,6 +17,7 @@ import polars as pl
 from melisma import progress
 from melisma._generations import clear_part, work_lock
 from melisma.calls import _builds, _join
+from melisma.calls._faults import unsorted_words
 from melisma.calls._format import Format
 from melisma.calls._ingest_levels import have_levels, ingest_levels, levels_hash
 from melisma.calls._level_formats import (
@@ -36,9 +37,9 @@ from melisma.calls._sample import (
     finished_sample,
     read_sample,
 )
+from melisma.calls._samples_file import read_samples
 from melisma.calls._source import BLOCK_BYTES, check_file
 from melisma.calls.bigwig import BIGWIG, BIGWIG_COUNTS
-from melisma.design import read_sheet
 from melisma.errors import MelismaError
 from melisma.genome import Genome
 from melisma.methylome import MARKS, open_methylome, parse_mark, part_folder
@@ -100,7 +101,7 @@ def ingest(
     MelismaError
         The sheet or a file is at fault, or a store made from other inputs is at `out`.
     """
-    table = sheet if isinstance(sheet, pl.DataFrame) else read_sheet(sheet, matrix=matrix)
+    table = sheet if isinstance(sheet, pl.DataFrame) else read_samples(sheet, matrix=matrix)
     out = Path(out)
     options = Options(
         genome=None if genome is None else Genome.open(genome),
@@ -279,6 +280,11 @@ def _read_all(sources: Sequence[Source], options: Options, workers: int) -> list
         progress.note(f"{len(sources) - len(left)} of {len(sources)} samples were read before.")
     if left:
         results |= _read(left, options, workers)
+    unsorted = {
+        s.path: None for s in sources if (r := results[s.sample]) is not None and r.unsorted
+    }
+    if unsorted:
+        progress.note(unsorted_words(list(unsorted), len({source.path for source in sources})))
     return [calls for source in sources if (calls := results[source.sample]) is not None]
 
 

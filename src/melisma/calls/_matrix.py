@@ -118,7 +118,8 @@ def _is_comment(text: str) -> bool:
 
 
 def _split(text: str, separator: str) -> list[str]:
-    if '"' in text:
+    # A carriage return inside is no line's end of a table: csv would raise.
+    if '"' in text and "\r" not in text:
         return [field.strip() for field in next(csv.reader([text], delimiter=separator))]
     return [field.strip() for field in text.split(separator)]
 

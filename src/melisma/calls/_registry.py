@@ -56,6 +56,14 @@ FORMATS = (
     *BINARY_FORMATS,
 )
 
+# What a table of no tool is best written as.
+OWN_TABLE = (
+    "For a table of your own, write a file a sample, with tabs: chr, pos (1-based), N (reads), X "
+    "(methylated), below a line of these four names (dss); or, with strands and contexts, without "
+    "a header, chr, pos (1-based), strand, methylated, unmethylated, context, trinucleotide "
+    "(bismark-report)."
+)
+
 
 class Sniffed(NamedTuple):
     """A file's format, and why."""
@@ -114,7 +122,7 @@ def sniff(path: Path | str) -> Sniffed:
     raise MelismaError(
         f"{path} is {_known_elsewhere(content)}: its first line has {columns} tab-separated "
         f"{'column' if columns == 1 else 'columns'}, {first!r}; `melisma formats` lists what is "
-        "read."
+        f"read. {OWN_TABLE}"
     )
 
 

@@ -59,6 +59,7 @@ class SampleCalls(NamedTuple):
 
     contigs : a contig's name to its rows [start, stop)
     aliases : the file's own names of the contigs that were renamed, to the names in `contigs`
+    unsorted : whether the file was not sorted by position
     """
 
     folder: str
@@ -71,6 +72,7 @@ class SampleCalls(NamedTuple):
     strands: str
     context: bool
     aliases: dict[str, str]
+    unsorted: bool = False
 
     def renamed(self, mapping: Mapping[str, str]) -> "SampleCalls":
         """The same calls, with contigs called by other names: old name to new."""
@@ -325,8 +327,6 @@ class _Sorting:
             form = self.source.form
             strandless = self.raw.strandless > 0
             self._check.judge(self.source.path, form.title, form.base, strandless=strandless)
-        if self._unsorted:
-            progress.note(f"{self.source.path} was not sorted by position: its calls were sorted.")
         return self._result(final, contigs)
 
     def _require_rows(self) -> None:
@@ -448,4 +448,5 @@ class _Sorting:
             strands=self.raw.strands,
             context=self.raw.context,
             aliases={old: new for old, new in self._aliases.items() if new in contigs},
+            unsorted=self._unsorted,
         )

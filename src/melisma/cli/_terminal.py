@@ -64,6 +64,21 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[objec
     console.print(table, highlight=False)
 
 
+# More rows than this are not printed where another command or file has them all.
+MOST_ROWS = 60
+
+
+def show_first(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, rest: str
+) -> None:
+    """Print a table's first rows, and how many are left out; `rest` says what shows them."""
+    show_table(title, columns, rows[:MOST_ROWS])
+    if len(rows) > MOST_ROWS:
+        Console(soft_wrap=True).print(
+            f"{len(rows) - MOST_ROWS:,} more are not shown: {rest}.", markup=False, highlight=False
+        )
+
+
 def _cell(value: object) -> str:
     if isinstance(value, float):
         return "–" if value != value else f"{value:.3g}" if abs(value) < 0.1 else f"{value:,.2f}"

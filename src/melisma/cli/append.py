@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from melisma.cli._options import Store
-from melisma.cli._terminal import show_table, terminal
+from melisma.cli._terminal import show_first, terminal
 
 
 def append(
@@ -61,9 +61,10 @@ def append(
         (name, made.formats[name], ", ".join(f"{n:,} {why}" for why, n in drops.items()) or "none")
         for name, drops in made.drops.items()
     ]
-    show_table(
+    show_first(
         f"{made.store}: {made.sites:,} sites ({made.new_sites:,} new) × {made.samples:,} samples, "
         f"{made.rows:,} rows read",
         ("new sample", "format", "left out"),
         rows,
+        rest=f"`melisma info {made.store} --all` lists them",
     )

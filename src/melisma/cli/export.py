@@ -7,9 +7,7 @@ import typer
 
 from melisma._plural import count
 from melisma.cli._options import Store
-from melisma.cli._terminal import show_table, terminal
-
-_MOST_ROWS = 60
+from melisma.cli._terminal import show_first, terminal
 
 
 def export(
@@ -89,13 +87,16 @@ def export(
         f"{made.out}: {count(sum(made.rows.values()), 'call')} of "
         f"{count(len(made.rows), 'sample')}, {count(len(files), 'file')}, {size}"
     )
+    columns = ("sample", "calls", "file")
     rows = [
         (name, made.rows[name], ", ".join(file.name for file in made.files[name]))
-        for name in list(made.rows)[:_MOST_ROWS]
+        for name in made.rows
     ]
-    show_table(title, ("sample", "calls", "file"), rows)
-    if len(made.rows) > _MOST_ROWS:
-        typer.echo(f"… and {len(made.rows) - _MOST_ROWS:,} more samples")
+    if len(rows) > 1 and len(files) == 1:
+        # One file has all samples: it is named once.
+        title = f"{title}: {files[0].name}" if files[0] != made.out else title
+        columns, rows = columns[:2], [row[:2] for row in rows]
+    show_first(title, columns, rows, rest=f"{made.out} has all")
     if made.left_out:
         names = ", ".join(list(made.left_out)[:5]) + (", …" if len(made.left_out) > 5 else "")
         typer.echo(f"Left out, without a call at the chosen sites: {names}")

@@ -20,7 +20,7 @@ def formats(
     Example:
       melisma formats
     """
-    from melisma.calls import FORMATS, sniff
+    from melisma.calls import FORMATS, OWN_TABLE, sniff
 
     if file is None:
         show_table(
@@ -28,6 +28,7 @@ def formats(
             ("name", "format", "first base", "tested on", "in detail"),
             [(form.name, form.title, form.base, form.tested, form.evidence) for form in FORMATS],
         )
+        typer.echo(OWN_TABLE)
         return
     found = sniff(file)
     form = found.format

@@ -1,19 +1,23 @@
 """`melisma info`: what a store holds."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from melisma.cli._options import Store
-from melisma.cli._terminal import show_table
+from melisma.cli._terminal import show_first, show_table
 
 if TYPE_CHECKING:
     from melisma.calls import StoreDescription
 
 _MOST_NAMED = 8
+_NAME_WIDTH = 10
 
 
-def info(store: Store) -> None:
+def info(
+    store: Store,
+    all: Annotated[bool, typer.Option("--all", help="A row for every sample, not 60.")] = False,
+) -> None:
     """Say what a store holds: sites, contigs, marks, samples, coverage, what was left out.
 
     \b
@@ -24,23 +28,26 @@ def info(store: Store) -> None:
 
     found = describe(store)
     typer.echo(f"{store}: {found.sites:,} sites × {len(found.samples):,} samples")
-    for name, words in _facts(found):
-        typer.echo(f"  {name:<11}{words}")
-    show_table(
-        "",
-        ("sample", "sites", "coverage", "level", "rows", "left out"),
-        [
-            (
-                sample.sample,
-                sample.sites,
-                "–" if sample.coverage != sample.coverage else f"{sample.coverage:.1f}",
-                f"{sample.level:.3f}",
-                "–" if sample.rows is None else sample.rows,
-                ", ".join(f"{n:,} {why}" for why, n in sample.drops.items()) or "none",
-            )
-            for sample in found.samples
-        ],
-    )
+    facts = _facts(found)
+    width = max(_NAME_WIDTH, *(len(name) for name, _ in facts)) + 1
+    for name, words in facts:
+        typer.echo(f"  {name:<{width}}{words}")
+    columns = ("sample", "sites", "coverage", "mean level", "rows", "left out")
+    rows = [
+        (
+            sample.sample,
+            sample.sites,
+            "–" if sample.coverage != sample.coverage else f"{sample.coverage:.1f}",
+            f"{sample.level:.3f}",
+            "–" if sample.rows is None else sample.rows,
+            ", ".join(f"{n:,} {why}" for why, n in sample.drops.items()) or "none",
+        )
+        for sample in found.samples
+    ]
+    if all:
+        show_table("", columns, rows)
+    else:
+        show_first("", columns, rows, rest="--all shows them")
 
 
 def _facts(found: "StoreDescription") -> list[tuple[str, str]]:
@@ -77,10 +84,11 @@ def _counted(counts: dict[str, int]) -> str:
 
 
 def _listed(values: list[object], missing: int) -> str:
-    if len(values) > _MOST_NAMED and all(isinstance(value, int | float) for value in values):
-        shown = f"{values[0]} to {values[-1]}"
+    words = [f"{v:.10g}" if isinstance(v, float) else str(v) for v in values]
+    if len(words) > _MOST_NAMED and all(isinstance(value, int | float) for value in values):
+        shown = f"{words[0]} to {words[-1]}"
     else:
-        shown = ", ".join(str(value) for value in values[:_MOST_NAMED]) + _more(len(values))
+        shown = ", ".join(words[:_MOST_NAMED]) + _more(len(words))
     return f"{shown}; {missing:,} missing".removeprefix("; ") if missing else shown
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from melisma.cli._terminal import show_table, terminal
+from melisma.cli._terminal import show_first, terminal
 
 
 def ingest(
@@ -76,8 +76,9 @@ def ingest(
         (name, made.formats[name], ", ".join(f"{n:,} {why}" for why, n in drops.items()) or "none")
         for name, drops in made.drops.items()
     ]
-    show_table(
+    show_first(
         f"{made.store}: {made.sites:,} sites × {made.samples:,} samples from {made.rows:,} rows",
         ("sample", "format", "left out"),
         rows,
+        rest=f"`melisma info {made.store} --all` lists them",
     )

@@ -7,8 +7,6 @@ import typer
 
 from melisma.cli._options import Store
 
-SHOWN = 20
-
 
 def score(
     panel: Annotated[
@@ -30,7 +28,7 @@ def score(
       melisma score panel/panel.json melisma-demo/study.zarr -o scores.tsv
     """
     from melisma.cli._tables import check_output, write_table
-    from melisma.cli._terminal import show_table, terminal
+    from melisma.cli._terminal import show_first, terminal
     from melisma.markers import Panel
     from melisma.markers import score as score_samples
     from melisma.methylome import open_methylome
@@ -41,7 +39,7 @@ def score(
         scores = score_samples(read, open_methylome(store))
     table = scores.table
     probabilities = [f"p_{name}" for name in read.classes]
-    show_table(
+    show_first(
         f"{read.phenotype}: {len(table):,} samples, {len(read.markers)} markers",
         ("sample", "call", *probabilities, "markers", "flags"),
         [
@@ -52,11 +50,10 @@ def score(
                 row["markers"],
                 row["flags"],
             )
-            for row in table.head(SHOWN).iter_rows(named=True)
+            for row in table.iter_rows(named=True)
         ],
+        rest="--out writes all" if out is None else f"{out} has all",
     )
-    if len(table) > SHOWN and out is None:
-        typer.echo(f"{len(table) - SHOWN:,} more are not shown: --out writes all.")
     if scores.missing:
         typer.echo(
             f"Not in the store, and taken at their training mean: {len(scores.missing)} of "
