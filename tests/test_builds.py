@@ -7,6 +7,7 @@ from calls_files import SHARED, cov, ingested, put, sheet_of
 
 from melisma.calls import append, ingest
 from melisma.calls._builds import fitting
+from melisma.calls._kernels import coincidences
 from melisma.errors import MelismaError
 from melisma.methylome import open_methylome
 
@@ -177,3 +178,12 @@ def test_an_appended_sample_of_another_build_is_refused(tmp_path):
 def test_real_calls_in_hg18_are_not_appended_to_hg19(tmp_path):
     with pytest.raises(MelismaError, match="compared on chr22.*they are on different genome"):
         appended(tmp_path, imr90("hg19"), imr90("hg18"))
+
+
+@pytest.mark.parametrize("move", [0, 1, -1, 7])
+def test_coincidences_equal_a_set(move):
+    rng = np.random.default_rng(3)
+    mine, theirs = (np.sort(rng.choice(4000, 900, replace=False)) for _ in range(2))
+    expected = len({int(p) + move for p in mine} & {int(p) for p in theirs})
+    assert coincidences(mine << 5, theirs << 5, move) == expected
+    assert coincidences(mine[:0], theirs, move) == coincidences(mine, theirs[:0], move) == 0

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from melisma._assemblies import ASSEMBLIES, BY_NAME, accession
 from melisma._contigs import chromosome_keys
+from melisma.calls._kernels import coincidences
 from melisma.calls._sample import SampleCalls
 from melisma.calls._spool import load, reader_of
 from melisma.errors import MelismaError
@@ -207,10 +208,10 @@ def _compare_contig(first: SampleCalls, second: SampleCalls, contig: str) -> Sha
             continue
         mine = mine[mine <= theirs[-1]]
         sites += len(mine)
-        in_place += _coincidences(mine, theirs, 0)
-        moved_away += sum(_coincidences(mine, theirs, move) for move in _MOVES)
+        in_place += coincidences(mine, theirs, 0)
+        moved_away += sum(coincidences(mine, theirs, move) for move in _MOVES)
         for move in moved:
-            moved[move] += _coincidences(mine, theirs, move)
+            moved[move] += coincidences(mine, theirs, move)
     return Shared(contig, sites, in_place, moved_away / len(_MOVES), moved)
 
 
@@ -222,13 +223,6 @@ def _keys_around(sample: SampleCalls, contig: str, low: int, high: int) -> npt.N
         *sample.contigs[contig], low - margin, high + margin
     )
     return load(folder, start, min(stop, start + _LONGEST), context=False).key
-
-
-def _coincidences(mine: npt.NDArray[np.int64], theirs: npt.NDArray[np.int64], move: int) -> int:
-    """How many of the keys, moved by some bases, are among the others."""
-    wanted = mine + (move << 5)
-    at = np.minimum(np.searchsorted(theirs, wanted), len(theirs) - 1)
-    return int(np.count_nonzero(theirs[at] == wanted))
 
 
 def known_build(samples: Sequence[SampleCalls], genome: Genome | None) -> dict[str, str] | None:

@@ -169,3 +169,21 @@ def join_samples(keys, counts_m, counts_n, contexts, head, filled, finished, out
         if empty:
             break
     return rows
+
+
+@njit(cache=True, nogil=True)
+def coincidences(mine, theirs, move):
+    """How many of the sorted keys, moved by some bases, are among the other sorted keys.
+
+    One walk over both: a search for each took a third of an ingest of small files.
+    """
+    found = 0
+    k = 0
+    for key in mine:
+        wanted = key + (move << 5)
+        while k < len(theirs) and theirs[k] < wanted:
+            k += 1
+        if k == len(theirs):
+            break
+        found += theirs[k] == wanted
+    return found
