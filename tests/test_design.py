@@ -114,7 +114,9 @@ def test_pairwise_names_every_pair():
         ("cell[a] - disease[x]", "two columns"),
         ("donor[d1] - donor[d2]", "no factor 'donor'"),
         ("weight", r"such as cell\[b\] - cell\[a\]"),
-        ("b - a", "is not understood"),
+        ("b - a", r"names no column: write cell\[b\] - cell\[a\]"),
+        ("a-b", r"write cell\[a\] - cell\[b\]"),
+        ("b - c", "is not understood"),
         ("disease", "does not have 'disease': add it"),
     ],
 )
@@ -172,6 +174,15 @@ def test_no_replicates_are_refused():
         comparison("~ cell", "cell[b] - cell[a]", sheet=sheet)
     with pytest.raises(MelismaError, match="no replicates"):
         comparison("~ disease", "disease[y] - disease[x]", block="disease")
+
+
+def test_a_block_that_is_the_contrast_is_said():
+    with pytest.raises(
+        MelismaError, match="The block disease is the contrast .* leave out --block"
+    ):
+        comparison("~ disease", "disease[y] - disease[x]", block="disease")
+    with pytest.raises(MelismaError, match="every level of disease is one block"):
+        comparison("~ disease", "disease", block="clinic", sheet=SHEET | {"clinic": list("ppppqq")})
 
 
 @pytest.mark.parametrize(("offset", "scale"), [(0, 1), (738_000, 1), (1.7e9, 86_400), (0, 1e-9)])

@@ -291,6 +291,14 @@ def _coefficient(design: Design, name: str) -> Contrast:
         return Contrast(name, name, None, rows if len(term) > 1 else rows[0])
     if name in design.sheet:
         raise MelismaError(f"The formula {design.formula!r} does not have {name!r}: add it.")
+    for factor, levels in design.factors.items():
+        for high in levels:
+            low = re.sub(rf"^{re.escape(high)}\s*-\s*", "", name)
+            if low != name and low in levels:
+                raise MelismaError(
+                    f"The contrast {name!r} names no column: write "
+                    f"{factor}[{high}] - {factor}[{low}]."
+                )
     factor, levels = next(iter(design.factors.items()), ("cell", ("a", "b")))
     have = ", ".join(name for name in design.columns if name != "Intercept")
     raise MelismaError(

@@ -109,6 +109,7 @@ def compare(design: Design, contrast: Contrast, *, incomplete: bool = False) -> 
     if design.block is None:
         pool = np.arange(n)
         return _comparison(design, contrast, design.matrix, None, pool, "samples", left_out)
+    _check_block(design, contrast, design.block)
     labels = list(dict.fromkeys(design.block))
     block = np.array([labels.index(b) for b in design.block])
     along = _exposure_values(design, contrast)
@@ -142,6 +143,24 @@ def compare(design: Design, contrast: Contrast, *, incomplete: bool = False) -> 
     )
     notes = (*left_out, note) if sizes.max() > 1 else left_out
     return _comparison(design, contrast, pooled, None, block, "blocks", notes)
+
+
+def _check_block(design: Design, contrast: Contrast, block: tuple[str, ...]) -> None:
+    """Blocks that are the contrast's own levels would be its only units."""
+    if contrast.column not in design.factors:
+        return
+    levels = [level_name(value) for value in design.sheet[contrast.column]]
+    if (
+        len(set(zip(levels, block, strict=True)))
+        == len(set(levels))
+        == len(set(block))
+        < len(block)
+    ):
+        raise MelismaError(
+            f"The block {design.block_name} is the contrast {contrast.name} itself, which leaves "
+            f"no replicates: every level of {contrast.column} is one block. A block is a donor, a "
+            "pair or a litter: leave out --block (block=), or name another column."
+        )
 
 
 def _left_out(design: Design) -> tuple[str, ...]:
