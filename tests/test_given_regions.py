@@ -5,8 +5,9 @@ import polars as pl
 import pytest
 
 from melisma.design import make_design
-from melisma.differential import region_tests, simulate, tiles
+from melisma.differential import find_regions, region_tests, simulate, tiles
 from melisma.differential._given_kernels import region_sums
+from melisma.differential._moderation import moderate_regions
 from melisma.differential.given import NO_SITE, NOT_TESTABLE
 from melisma.errors import MelismaError
 from melisma.methylome import dataset, sample_sheet
@@ -79,6 +80,52 @@ def test_planted_regions_given_as_regions_are_found_and_others_are_not():
     assert (np.sign(table["delta_beta"]) == np.sign(planted["delta"])).all()
     assert table["region"][0] == f"chr22:{planted['start'][0]}-{planted['end'][0]}"
     assert (table["ci_low"] <= table["delta_beta"]).all()
+
+
+@pytest.mark.parametrize("groups", ["aabb", "aaabbb"])
+def test_intervals_of_a_null_cover_zero_as_often_as_they_say(groups):
+    covered = []
+    for seed in (1, 2, 3):
+        made = simulated(seed, groups).methylome
+        design = make_design(sample_sheet(made), "~ g")
+        table = region_tests(made, design, "g[b] - g[a]", regions=tiles(made, 1000)).table
+        table = table.drop_nulls("p")
+        covered.append(((table["ci_low"] <= 0) & (table["ci_high"] >= 0)).to_numpy())
+    covered = np.concatenate(covered)
+    # Four binomial standard deviations about the level.
+    assert abs(covered.mean() - 0.95) < 4 * np.sqrt(0.95 * 0.05 / len(covered))
+
+
+def test_called_regions_of_two_against_two_have_intervals_that_leave_zero_out():
+    # By its own 2 degrees of freedom each region's interval holds 0 in 8 of these 41.
+    calls = []
+    for seed in (11, 12, 13):
+        made = simulated(seed, "aabb", delta=0.3).methylome
+        design = make_design(sample_sheet(made), "~ g")
+        calls.append(find_regions(made, design, "g[b] - g[a]", relabellings=60).significant())
+    called = pl.concat(calls, how="diagonal")
+    assert len(called) > 30
+    assert not ((called["ci_low"] <= 0) & (called["ci_high"] >= 0)).any()
+
+
+def test_few_regions_keep_their_own_dispersion():
+    residual, df = np.array([4.0, 9.0, 2.0]), np.array([2, 3, 0])
+    own, total = moderate_regions(residual, df, np.ones(3), 6)
+    assert own == pytest.approx([2.0, 3.0, np.nan], nan_ok=True)
+    assert total.tolist() == [2.0, 3.0, 0.0]
+
+
+def test_regions_of_unlike_size_are_squeezed_apart():
+    rng = np.random.default_rng(1)
+    large = np.repeat([False, True], 300)
+    residual = rng.chisquare(4, 600) * np.where(large, 10.0, 1.0)
+    shuffled = rng.permutation(600)
+    squeezed, df = moderate_regions(residual[shuffled], np.full(600, 4), large[shuffled], 8)
+    size = large[shuffled]
+    assert np.median(squeezed[~size]) == pytest.approx(1.0, abs=0.15)
+    assert np.median(squeezed[size]) == pytest.approx(10.0, abs=1.5)
+    assert (df >= 4).all()
+    assert np.median(df) > 20
 
 
 def test_regions_may_overlap_and_come_in_any_order(monkeypatch):

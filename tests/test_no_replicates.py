@@ -2,6 +2,7 @@
 
 import gzip
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 import xarray as xr
 
+from melisma.cli.regions import _show_found as show_found
 from melisma.design import NoReplicates, make_design
 from melisma.differential import find_regions
 from melisma.differential._no_replicates import Sides, _differences
@@ -157,8 +159,8 @@ def test_moving_share_and_shift_by_hand():
     )
     assert moving_share(np.full(10, 9.0)) == 0.0
     level = np.repeat([0.05, 0.5, 0.95], 100)
-    shift = make_shift(0.4, np.repeat([0.0, -0.2, -0.4], 100), level)
-    assert shift.delta == -0.2
+    shift = make_shift(still, np.repeat([0.0, -0.2, -0.4], 100), level)
+    assert (shift.delta, shift.sites) == (-0.2, 20_000)
     # Strata without sites have the genome's.
     assert shift.by_level.tolist() == [0.0, -0.2, -0.2, -0.2, -0.4]
 
@@ -179,7 +181,7 @@ def test_a_global_shift_is_said_and_regions_are_set_against_it():
     made["methylated"][:] = rng.binomial(coverage, level).astype(np.uint16)
     made["coverage"][:] = coverage
     result = find_regions(made, design, "g[b] - g[a]", relabellings=60)
-    assert any("a global shift" in note for note in result.notes)
+    assert any("tested sites move" in n and "a global shift" in n for n in result.notes)
     table = result.table
     planted = table.filter(pl.col("start").is_between(position[3000], position[3039]))
     assert planted["delta_shift"].to_numpy() == pytest.approx(-0.35, abs=0.1)
@@ -225,3 +227,32 @@ def test_met1_loses_cg_methylation_and_no_chh_region_is_called_as_cg():
     for start, end, sites in cg.select("start", "end", "sites").iter_rows():
         inside = (position >= start) & (position < end)
         assert (held[inside] == 0).sum() == sites
+
+
+def test_regions_of_several_contexts_name_theirs_on_the_terminal_and_in_the_bed(tmp_path, capsys):
+    context = np.where(np.arange(6000) % 3, 0, 2)
+    made = counts(4, planted=range(400, 5600, 400), context=context, delta=0.55)
+    design = make_design(ONE, "~ g")
+    found = find_regions(made, design, "g[b] - g[a]", no_replicates=True)
+    assert found.by_context == {"CG": 999, "CHH": 999}
+    assert found.null_words == "999 exchanges of reads, without replicates"
+    found = replace(found, by_context={"CG": 991, "CHH": 189})
+    show_found(found, tmp_path / "regions.bed")
+    shown = capsys.readouterr().out.splitlines()
+    assert "(991 (CG) and 189 (CHH) exchanges of reads, without replicates)" in shown[0]
+    assert "context" in shown[1].split()
+    assert shown[2].split()[1] in ("CG", "CHH")
+    called = found.significant()
+    names = [line.split("\t")[3] for line in (tmp_path / "regions.bed").read_text().splitlines()]
+    assert sorted(names) == sorted(
+        f"{region}_{context}" for region, context in called.select("region", "context").iter_rows()
+    )
+
+
+def test_regions_of_one_context_keep_their_names(tmp_path, capsys):
+    design = make_design(ONE, "~ g")
+    made = counts(2, planted=range(200, 5800, 400))
+    found = find_regions(made, design, "g[b] - g[a]", no_replicates=True, relabellings=40)
+    show_found(found, tmp_path / "regions.bed")
+    assert "context" not in capsys.readouterr().out.splitlines()[1].split()
+    assert "_CG" not in (tmp_path / "regions.bed").read_text()

@@ -21,6 +21,18 @@ def check_output(path: Path | None, kinds: tuple[str, ...] = _KINDS) -> None:
         raise MelismaError(f"{path} is a folder; name a file.")
 
 
+def with_context(called: "pl.DataFrame", searched: "pl.DataFrame") -> "pl.DataFrame":
+    """Called regions, their context in the name where regions of several contexts may overlap.
+
+    A BED's names have no other room for it: `chr1:100-200_CHG`.
+    """
+    import polars as pl
+
+    if "context" not in searched.columns or searched["context"].n_unique() < 2:
+        return called
+    return called.with_columns(pl.format("{}_{}", "region", "context").alias("region"))
+
+
 def write_table(path: Path, table: "pl.DataFrame") -> None:
     """Write a table as TSV, Parquet or BED, atomically."""
     from melisma.methylome import atomic_file

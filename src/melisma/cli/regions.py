@@ -73,7 +73,7 @@ def regions(
     if given and (no_replicates or relabellings is not None or context is not None):
         raise MelismaError(
             "--no-replicates, --relabellings and --context belong to the search: leave them out "
-            "with --bed or --tiles."
+            "with --bed or --tiles, which need replicates."
         )
     with terminal():
         methylome, design = open_with_design(store, formula, block, drop_missing=drop_missing)
@@ -105,13 +105,18 @@ def _show_found(result: "RegionTests", out: Path | None) -> None:
 
     called = result.significant()
     calls = sorted(result.called_by_relabelling)
+    contexts = result.table["context"].n_unique() > 1
     show_table(
         f"{result.contrast.name}: {len(called):,} of {len(result.table):,} candidate "
         f"regions at q < {result.q:g} ({result.null_words})",
-        ("region (0-based)", "sites", "delta_beta", "95% interval", "p", "q", "p_family"),
+        (
+            "region (0-based)",
+            *(("context",) if contexts else ()),
+            *("sites", "delta_beta", "95% interval", "p", "q", "p_family"),
+        ),
         [
             (
-                *_shown(row),
+                *_shown(row, contexts),
                 "–" if row["p_family"] is None else f"{row['p_family']:.2g}",
             )
             for row in called.head(SHOWN).iter_rows(named=True)
@@ -149,26 +154,29 @@ def _show_given(result: "GivenRegionTests", q: float, out: Path | None) -> None:
     _show_end(result.table, called, out)
 
 
-def _shown(row: dict[str, Any]) -> tuple[str, ...]:
+def _shown(row: dict[str, Any], contexts: bool = False) -> tuple[str, ...]:
+    from melisma.cli.sites import probability
+
     return (
         row["region"],
+        *((row["context"],) if contexts else ()),
         row["sites"],
         f"{row['delta_beta']:+.3f}",
         f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}",
-        f"{row['p']:.1e}",
-        f"{row['q']:.2g}",
+        probability(row["p"], ".1e"),
+        probability(row["q"], ".2g"),
     )
 
 
 def _show_end(table: "pl.DataFrame", called: "pl.DataFrame", out: Path | None) -> None:
     """The smallest q where nothing passes, what is not shown, and the file that is written."""
-    from melisma.cli._tables import write_table
+    from melisma.cli._tables import with_context, write_table
     from melisma.cli.sites import show_rest
 
     if not len(called) and table["q"].count():
         typer.echo(f"The smallest q is {table['q'].min():.2g}.")
     show_rest(len(called), out)
     if out is not None:
-        written = called if out.suffix == ".bed" else table
+        written = with_context(called, table) if out.suffix == ".bed" else table
         write_table(out, written)
         typer.echo(f"Written: {out}, {len(written):,} regions.")

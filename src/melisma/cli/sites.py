@@ -189,8 +189,8 @@ def _show(result: "SiteTests", q: float, out: Path | None) -> None:
                 row.get("between") or "–"
                 if several
                 else f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}",
-                f"{row['p']:.1e}",
-                f"{row['q']:.2g}",
+                probability(row["p"], ".1e"),
+                probability(row["q"], ".2g"),
                 row["n_used"],
             )
             for row in called.head(SHOWN).iter_rows(named=True)
@@ -202,10 +202,40 @@ def _show(result: "SiteTests", q: float, out: Path | None) -> None:
     if not len(called) and result.tested:
         typer.echo(f"The smallest q is {result.table['q'].min():.2g}.")
     show_notes(result.notes)
+    shifted = any("a global shift" in note for note in result.notes)
+    far = result.tested >= _ENOUGH and not _FAR_BELOW <= result.inflation <= _FAR_ABOVE
+    if far and not shifted:
+        typer.echo(_far_from_one(result.inflation))
     show_rest(len(called), out)
     if out is not None:
         write_table(out, result.table)
         typer.echo(f"Written: {out}, {len(result.table):,} sites.")
+
+
+# A lambda beyond these, of this many sites, is explained.
+_ENOUGH = 100
+_FAR_BELOW, _FAR_ABOVE = 0.7, 1.4
+
+
+def _far_from_one(inflation: float) -> str:
+    """What a lambda far from 1 may come from."""
+    if inflation > 1:
+        return (
+            f"Lambda {inflation:.2f} is far above the 1 of no effect: the middle site moves more "
+            "than chance makes it. Many small true differences do that, and so does whatever goes "
+            "with the contrast: batch, cell composition, donors. Look at qc, and add such a column "
+            "to the formula."
+        )
+    return (
+        f"Lambda {inflation:.2f} is far below the 1 of no effect: the middle site moves less than "
+        "chance makes it, so p-values are too large: a hidden factor that the formula does not "
+        "name may fill the variance. Look at qc."
+    )
+
+
+def probability(value: float, how: str) -> str:
+    """A p or q as text; one too small for a double is a bound, not zero."""
+    return "<1e-300" if value < 1e-300 else f"{value:{how}}"
 
 
 SHOWN = 10

@@ -11,6 +11,12 @@ from melisma.differential._kernels import Floats, SiteFit
 _SITES_PER_KNOT = 2000
 _MAX_KNOTS = 12
 _OUTLIER = 0.99
+# A prior of its own needs this many regions.
+_REGIONS_PER_PRIOR = 300
+_MOST_PRIORS = 8
+# Fewer regions say nothing of how variances vary: for tests, and for intervals.
+_FEWEST_REGIONS = 50
+FEWEST_FOR_INTERVALS = 10
 
 
 class Prior(NamedTuple):
@@ -124,3 +130,25 @@ def moderate(residual: Floats, df: Floats, prior: Prior, limits: Floats) -> tupl
     index = np.clip(df, 0, len(limits) - 1).astype(np.int64)
     outlier = own > prior.scale * limits[index]
     return np.where(outlier, own, squeezed), np.where(outlier, df, total)
+
+
+def moderate_regions(
+    residual: Floats, df: Floats, size: Floats, units: int, fewest: int = _FEWEST_REGIONS
+) -> tuple[Floats, Floats]:
+    """Regions' dispersions squeezed among those of about one size, and their degrees of freedom.
+
+    Where regions are few each keeps its own, which is NaN without a degree of freedom.
+    """
+    known = np.flatnonzero(df > 0)
+    dispersion, total = np.full(len(df), np.nan), np.array(df, dtype=np.float64)
+    if len(known) < fewest:
+        dispersion[known] = residual[known] / total[known]
+        return dispersion, total
+    lots = int(np.clip(len(known) // _REGIONS_PER_PRIOR, 1, _MOST_PRIORS))
+    order = known[np.argsort(np.asarray(size)[known], kind="stable")]
+    for rows in np.array_split(order, lots):
+        prior = estimate_prior(residual[rows] / total[rows], total[rows])
+        dispersion[rows], total[rows] = moderate(
+            residual[rows], total[rows], prior, outlier_limits(prior, units)
+        )
+    return dispersion, total

@@ -20,7 +20,7 @@ from melisma.differential._effects import Effects
 from melisma.differential._engine import MIN_MINOR_READS
 from melisma.differential._kernels import Floats
 from melisma.differential._search import Candidates, Levelled, Search
-from melisma.differential._shift import Shift, make_shift, moving_share
+from melisma.differential._shift import Shift, make_shift
 from melisma.differential._stretches import Stretch, map_spans, spans_of
 from melisma.errors import MelismaError
 
@@ -119,9 +119,9 @@ def learn(methylome: xr.Dataset, sides: Sides, search: Search) -> Learned:
     if len(squares) >= _ENOUGH:
         dispersion = max(float(np.median(squares)) / _MEDIAN, 1.0)
     marked, reads = sums.sum(axis=0)
-    moving = moving_share(delta / np.sqrt(variance * dispersion))
+    shift = make_shift(delta / np.sqrt(variance * dispersion), delta, level)
     high, low = marked / np.maximum(reads, 1.0)
-    return Learned(dispersion, (float(high), float(low)), make_shift(moving, delta, level))
+    return Learned(dispersion, (float(high), float(low)), shift)
 
 
 def effects(levelled: Levelled, dispersion: float) -> Effects:

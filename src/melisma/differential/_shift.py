@@ -22,9 +22,13 @@ _FEW = 50
 
 
 class Shift(NamedTuple):
-    """What the genome does along a contrast: the median difference, in all and by level."""
+    """What the genome does along a contrast: the median difference, in all and by level.
+
+    `moving` is the share of `sites`, the tested sites that were looked at.
+    """
 
     moving: float
+    sites: int
     delta: float
     by_level: Floats
 
@@ -36,8 +40,8 @@ def moving_share(scores: Floats) -> float:
     return 1.0 - 2.0 * float((np.abs(scores) < _MEDIAN).mean())
 
 
-def learn_shift(methylome: xr.Dataset, engine: Engine, moving: float) -> Shift:
-    """Median differences of testable sites, from evenly spaced stretches."""
+def learn_shift(methylome: xr.Dataset, engine: Engine, scores: Floats) -> Shift:
+    """A shift from normal scores, and differences of sites of evenly spaced stretches."""
 
     def work(stretch: Stretch) -> tuple[Floats, Floats]:
         keep = can_test(engine.fit(stretch.methylated, stretch.coverage))
@@ -48,11 +52,11 @@ def learn_shift(methylome: xr.Dataset, engine: Engine, moving: float) -> Shift:
     every = max(1, methylome.sizes["site"] // _SITES)
     parts = list(map_stretches(methylome, engine, work, every=every))
     delta, level = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return make_shift(moving, delta, level)
+    return make_shift(scores, delta, level)
 
 
-def make_shift(moving: float, delta: Floats, level: Floats) -> Shift:
-    """A shift from sites' differences and pooled levels."""
+def make_shift(scores: Floats, delta: Floats, level: Floats) -> Shift:
+    """A shift from sites' normal scores, and from differences and pooled levels."""
     known = np.isfinite(delta)
     delta, stratum = delta[known], np.searchsorted(LEVELS, level[known])
     whole = float(np.median(delta))
@@ -60,7 +64,7 @@ def make_shift(moving: float, delta: Floats, level: Floats) -> Shift:
         np.median(delta[stratum == k]) if (stratum == k).sum() >= _FEW else whole
         for k in range(len(LEVELS) + 1)
     ]
-    return Shift(moving, whole, np.array(by_level))
+    return Shift(moving_share(scores), len(scores), whole, np.array(by_level))
 
 
 def against_shift(
@@ -86,7 +90,7 @@ def shift_note(shift: Shift, called: pl.DataFrame, q: float) -> str:
     """The sentence that goes with a global shift; `called` has p_shift."""
     also = int((called["p_shift"] < q).sum())
     return (
-        f"About {shift.moving:.0%} of the tested sites move (median difference "
+        f"About {shift.moving:.0%} of {shift.sites:,} tested sites move (median difference "
         f"{shift.delta:+.3f}): a global shift. {also:,} of the {len(called):,} called regions "
         f"also differ from it (p_shift < {q:g}; delta_shift is what is left of the difference)."
     )

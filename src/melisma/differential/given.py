@@ -14,7 +14,7 @@ from melisma.design import Comparison, Design
 from melisma.differential import _given_kernels, _segments
 from melisma.differential._engine import Engine, build_engine, can_test
 from melisma.differential._kernels import Floats
-from melisma.differential._moderation import estimate_prior, moderate, outlier_limits
+from melisma.differential._moderation import moderate_regions
 from melisma.differential._relabel import Moves, draw_moves
 from melisma.differential._search import Levelled, Null, learn_null, levels_of, strata_of
 from melisma.differential._stretches import Stretch, map_spans
@@ -29,11 +29,6 @@ NOT_TESTABLE = "no site that can be tested"
 _SPAN = 1 << 15
 # Moves that teach the strata's scales.
 _LEARNING_MOVES = 20
-# A prior of its own needs this many regions.
-_REGIONS_PER_PRIOR = 300
-_MOST_PRIORS = 8
-# Fewer regions say nothing of how variances vary.
-_FEWEST_REGIONS = 50
 
 Ints = npt.NDArray[np.int64]
 
@@ -235,18 +230,9 @@ def _moderated(
     """
     u = total @ along
     residual = np.maximum((total**2).sum(axis=1) - u**2, 0.0)
-    if len(u) < _FEWEST_REGIONS:
-        with np.errstate(divide="ignore"):
-            return u / np.sqrt(residual / freedom), freedom
-    lots = int(np.clip(len(u) // _REGIONS_PER_PRIOR, 1, _MOST_PRIORS))
-    t, df = np.zeros((2, len(u)))
-    for rows in np.array_split(np.argsort(tested, kind="stable"), lots):
-        prior = estimate_prior(residual[rows] / freedom[rows], freedom[rows])
-        variance, df[rows] = moderate(
-            residual[rows], freedom[rows], prior, outlier_limits(prior, units)
-        )
-        t[rows] = u[rows] / np.sqrt(variance)
-    return t, df
+    variance, df = moderate_regions(residual, freedom, tested, units)
+    with np.errstate(divide="ignore"):
+        return u / np.sqrt(variance), df
 
 
 def _results(

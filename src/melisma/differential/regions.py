@@ -1,6 +1,6 @@
 """Region tests: where neighbouring sites differ together, with an FDR from moved data."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from melisma.differential._effects import Effects
 from melisma.differential._engine import Engine, build_engine
 from melisma.differential._judge import judge
 from melisma.differential._kernels import Floats
+from melisma.differential._moderation import FEWEST_FOR_INTERVALS, moderate_regions
 from melisma.differential._relabel import draw_moves
 from melisma.differential._search import (
     Candidates,
@@ -53,8 +54,9 @@ class RegionTests:
     statistic, delta_beta, ci_low, ci_high, p, q, p_family, and where the genome moves as a whole
     delta_shift and p_shift. `null` says what stands for no effect, `relabellings` how many of it;
     `called_by_relabelling` how many regions each would have called at the same cut; `distinct` is
-    the number of distinct relabellings. `comparison` and `engine` are None without replicates.
-    `notes` says what a reader of the result must know.
+    the number of distinct relabellings. Where contexts are searched apart `relabellings` is the
+    fewest of them and `by_context` has each one's. `comparison` and `engine` are None without
+    replicates. `notes` says what a reader of the result must know.
     """
 
     table: pl.DataFrame
@@ -70,19 +72,28 @@ class RegionTests:
     seed: int
     search: Search
     notes: tuple[str, ...]
+    by_context: dict[str, int] = field(default_factory=dict)
 
     @property
     def null_words(self) -> str:
         """What the regions were judged against: `999 relabellings of 6,435`."""
         if self.null == "relabellings":
-            return f"{self.relabellings} relabellings of {self.distinct:,}"
+            return f"{self._drawn} relabellings of {self.distinct:,}"
         if self.comparison is None:
-            return f"{self.relabellings} exchanges of reads, without replicates"
+            return f"{self._drawn} exchanges of reads, without replicates"
         relabellings = "relabelling" if self.distinct == 1 else "relabellings"
         units = f"{self.comparison.n_units} {self.comparison.unit}"
         if self.comparison.side is not None and self.comparison.unit == "samples":
             units = " against ".join(str((self.comparison.side == s).sum()) for s in (1, -1))
-        return f"{self.relabellings} rotations: {units} allow {self.distinct} {relabellings}"
+        return f"{self._drawn} rotations: {units} allow {self.distinct} {relabellings}"
+
+    @property
+    def _drawn(self) -> str:
+        """How many relabellings, of each context where they differ: `991 (CG) and 189 (CHH)`."""
+        if len(set(self.by_context.values())) < 2:
+            return str(self.relabellings)
+        *most, last = (f"{drawn} ({name})" for name, drawn in self.by_context.items())
+        return f"{', '.join(most)} and {last}"
 
     @property
     def null_adjective(self) -> str:
@@ -210,8 +221,8 @@ def _with_replicates(methylome: xr.Dataset, asked: _Asked, comparison: Compariso
     null = learn_null(methylome, engine, moves)
     candidates, levelled = search_regions(methylome, engine, moves, null, asked.search)
     shift = None
-    if (moving := moving_share(null.scores)) > GLOBAL_SHIFT:
-        shift = learn_shift(methylome, engine, moving)
+    if moving_share(null.scores) > GLOBAL_SHIFT:
+        shift = learn_shift(methylome, engine, null.scores)
     found = RegionTests(
         table=pl.DataFrame(),
         contrast=comparison.contrast,
@@ -294,9 +305,11 @@ def _judged(
 
 def _joined(found: list[RegionTests], contexts: list[str], empty: dict[str, str]) -> RegionTests:
     """The contexts' tests as one; what is said of one context names it."""
-    searched = [name for name in contexts if name not in empty]
     if len(found) == 1 and not empty:
         return found[0]
+    searched = [name for name in contexts if name not in empty]
+    by_context = {name: one.relabellings for name, one in zip(searched, found, strict=True)}
+    against = replace(found[0], by_context=by_context).null_words
     order = pl.concat([one.table for one in found], how="diagonal").sort(
         "contig", "start", maintain_order=True
     )
@@ -313,8 +326,10 @@ def _joined(found: list[RegionTests], contexts: list[str], empty: dict[str, str]
         relabellings=fewest,
         null_regions=sum(one.null_regions for one in found),
         called_by_relabelling=tuple(int(n) for n in np.sum(calls, axis=0)),
+        by_context=by_context,
         notes=(
-            f"The contexts {', '.join(contexts)} were searched apart, each with its own q.",
+            f"The contexts {', '.join(contexts)} were searched apart, each with its own q, against "
+            f"{against}.",
             *dict.fromkeys(said),
             *empty.values(),
         ),
@@ -350,12 +365,18 @@ def _places(methylome: xr.Dataset, candidates: Candidates) -> pl.DataFrame:
 
 
 def region_effects(engine: Engine, levelled: Levelled) -> tuple[Floats, Floats, Floats]:
-    """Difference of each region's levels, with an interval from the units' own variation."""
+    """Difference of each region's levels, with an interval from the units' variation.
+
+    A region's dispersion is squeezed towards those of regions of about as many reads.
+    """
     effects = engine.effects(levelled.methylated, levelled.coverage)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        dispersion = np.where(effects.df >= 1, effects.residual / effects.df, np.nan)
-    low, high = mover_interval(effects, dispersion, effects.df.astype(np.float64))
-    return effects.delta, low, high
+    dispersion, df = moderate_regions(
+        effects.residual, effects.df, levelled.coverage.sum(axis=1), engine.comparison.n_units,
+        FEWEST_FOR_INTERVALS,
+    )  # fmt: skip
+    # A common dispersion is not known better than all regions together know it.
+    df = np.minimum(df, effects.df.sum())
+    return effects.delta, *mover_interval(effects, dispersion, df)
 
 
 def _interval(effects: Effects) -> tuple[Floats, Floats, Floats]:

@@ -58,8 +58,10 @@ class SiteTests:
     notes: tuple[str, ...]
 
     def significant(self, q: float = 0.05) -> pl.DataFrame:
-        """The sites with a q-value below `q`, the smallest first."""
-        return self.table.filter(pl.col("q") < q).sort("p")
+        """The sites with a q-value below `q`, the smallest p first, ties by |statistic|."""
+        strength = pl.col("statistic").abs()
+        called = self.table.filter(pl.col("q") < q)
+        return called.sort(pl.col("p"), strength, descending=[False, True], maintain_order=True)
 
 
 def site_tests(
@@ -356,6 +358,6 @@ def _shift(p: Floats, delta: Floats, k: int) -> tuple[str, ...]:
         return ()
     median = "" if k > 1 else f" (median difference {np.median(delta[tested]):+.3f})"
     return (
-        f"About {moving:.0%} of the tested sites move{median}: a global shift, which single "
+        f"About {moving:.0%} of {n:,} tested sites move{median}: a global shift, which single "
         "regions do not explain.",
     )
