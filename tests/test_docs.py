@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import typer
 from melisma.calls import FORMATS
 from melisma.cli import app, main
 from melisma.differential import find_regions, site_tests
+from melisma.methylome import open_methylome
 from melisma.study import StudyConfig, open_with_design, read_study
 
 ROOT = Path(__file__).parents[1]
@@ -227,3 +230,43 @@ def test_the_demos_table_is_what_the_tests_find(demo_store):
         found = find_regions(methylome, design, contrast)
         assert f"{len(found.significant())} of {len(found.table)}" == regions
         assert found.null_words == null
+
+
+def test_the_markers_page_trains_on_one_part_and_scores_the_other(
+    demo_store, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "melisma-demo").symlink_to(demo_store / "melisma-demo")
+    page = ROOT / "docs" / "markers.md"
+    text = page.read_text(encoding="utf-8").split("\n## Train on one part, score the other\n")[1]
+    example = tmp_path / "example.md"
+    example.write_text(text.split("\n## ")[0], encoding="utf-8")
+    printed = ""
+    for command, _ in commands(example):
+        name, *rest = shlex.split(command)
+        if name == "cp":
+            shutil.copytree(rest[1], rest[2])
+            continue
+        with pytest.raises(SystemExit) as done:
+            main(rest)
+        assert not done.value.code
+        printed = capsys.readouterr().out
+    assert_printed(blocks(example, "text")[0], printed)
+
+
+def test_the_formats_page_turns_a_table_of_ones_own_into_a_store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "calls.tsv").write_text(
+        "chr\tpos\tstrand\tcontext\ttri\tM_wt\tN_wt\tM_met1\tN_met1\n"
+        "Chr3\t101\t+\tCHH\tCCC\t1\t4\t0\t2\nChr3\t108\t-\tCG\tCGT\t3\t3\t0\t5\n"
+    )
+    (lines,) = blocks(ROOT / "docs" / "formats.md", "sh")
+    *shell, ingest = lines.splitlines()
+    subprocess.run(["sh", "-c", "\n".join(shell)], check=True)
+    with pytest.raises(SystemExit) as done:
+        main(shlex.split(ingest)[1:])
+    assert not done.value.code
+    made = open_methylome("study.zarr")
+    assert made["methylated"].values.tolist() == [[1, 0], [3, 0]]
+    assert made["coverage"].values.tolist() == [[4, 2], [3, 5]]
+    assert made["position"].values.tolist() == [100, 107]

@@ -1,5 +1,6 @@
 """Who is who: the likelihoods against enumeration, people simulated and real, the sheet."""
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from melisma.quality._genotypes import (
     read_cells,
     transmission,
 )
+from melisma.quality._identity import _too_little
 from melisma.quality._pairs import (
     PARENTS,
     SIBLINGS,
@@ -260,6 +262,17 @@ def test_unrelated_people_are_never_joined(depth):
         identity = check_quality(study(list(range(12)), seed=seed, depth=depth)).identity
         assert identity.people == tuple(range(12))
         assert identity.sentence.endswith("the 12 samples come from 12 different people.")
+
+
+def test_too_few_genotypes_are_said_in_a_sentence():
+    sites = random_sites(27, 6)
+    few = replace(sites, weight=np.full(27, 0.1), candidates=40)
+    assert _too_little(few, 6) == (
+        "Too few sites look like genotypes: 40 have low, middle and high levels, 27 of them may be "
+        "genotypes, and by their probabilities 2.7 are; at least 10 are needed."
+    )
+    assert "hardly better than that none is" in _too_little(replace(sites, evidence=9.0), 6)
+    assert _too_little(sites, 6) == ""
 
 
 def test_brothers_and_parents_are_not_one_person():

@@ -672,7 +672,9 @@ def test_the_verbs_write_a_folder_and_a_table(tmp_path, capsys):
         "folds.tsv", "panel.bed", "panel.json",
     ]  # fmt: skip
     assert run("score", tmp_path / "panel", tmp_path / "a.zarr", "-o", tmp_path / "s.tsv") == 0
-    assert "Flagged: 40 of 40 samples." in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "Flagged: 40 of 40 samples." in shown
+    assert "The panel was learned from all of these samples" in shown
     assert len(pl.read_csv(tmp_path / "s.tsv", separator="\t")) == 40
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")

@@ -10,6 +10,7 @@ import pytest
 
 from melisma.methylome import dataset
 from melisma.quality import check_quality
+from melisma.quality._multiqc import _saturation as multiqc_saturation
 from melisma.quality._saturation import (
     AT_LEAST,
     extended_sites,
@@ -86,6 +87,19 @@ def test_a_curve_rises_and_has_no_step_at_one():
         "observed",
         "extrapolated",
     ]
+
+
+def test_multiqc_shows_the_depths_that_are_told():
+    told = multiqc_saturation(saturation_table(np.array([[50, 400, 200, 100]]), ["a"]))
+    assert len(told["data"]) == len(told["pconfig"]["data_labels"]) == 3
+    assert told["description"].endswith("thinned up to 1, extrapolated above.")
+    # No site of fewer than 10 reads was left: only the curve of 10 reads is known, and up to 1.
+    deep = np.zeros((1, 14), dtype=np.int64)
+    deep[0, 10:] = 300
+    cut = multiqc_saturation(saturation_table(deep, ["a"]))
+    assert [label["name"] for label in cut["pconfig"]["data_labels"]] == ["10 or more"]
+    assert [[f for f, _ in line["a"]][-1] for line in cut["data"]] == [1.0]
+    assert cut["description"].endswith("thinned up to 1, more cannot be told.")
 
 
 def test_a_sample_without_reads_and_a_store_without_counts():

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from melisma._plural import count
 from melisma.cli._options import Store
 
 
@@ -40,7 +41,7 @@ def score(
     table = scores.table
     probabilities = [f"p_{name}" for name in read.classes]
     show_first(
-        f"{read.phenotype}: {len(table):,} samples, {len(read.markers)} markers",
+        f"{read.phenotype}: {count(len(table), 'sample')}, {count(len(read.markers), 'marker')}",
         ("sample", "call", *probabilities, "markers", "flags"),
         [
             (
@@ -62,6 +63,11 @@ def score(
     flagged = table.filter(table["flags"] != "")
     if len(flagged):
         typer.echo(f"Flagged: {len(flagged):,} of {len(table):,} samples.")
+    if len(table) and table["flags"].str.contains("training sample", literal=True).all():
+        typer.echo(
+            "The panel was learned from all of these samples, so their probabilities say nothing "
+            "about new ones: how well it tells those is in its panel.json, out of fold."
+        )
     for note in scores.notes:
         typer.echo(note)
     if out is not None:

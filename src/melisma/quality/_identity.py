@@ -228,12 +228,16 @@ def _too_little(sites: GenotypeSites, n_samples: int) -> str:
             f"Genotype-like sites cannot be recognised in {n_samples} "
             f"sample{'' if n_samples == 1 else 's'}: at least {FEWEST_SAMPLES} are needed."
         )
-    found = len(sites.weight)
-    if sites.weight.sum() < FEWEST_SITES or sites.evidence < LEAST_EVIDENCE:
+    if sites.weight.sum() < FEWEST_SITES:
         return (
-            f"Of {sites.candidates:,} sites with low, middle and high levels {found} may be "
-            f"genotypes, as good as {sites.weight.sum():.1f} certain ones: at least "
-            f"{FEWEST_SITES} are needed."
+            f"Too few sites look like genotypes: {sites.candidates:,} have low, middle and high "
+            f"levels, {len(sites.weight):,} of them may be genotypes, and by their probabilities "
+            f"{sites.weight.sum():.1f} are; at least {FEWEST_SITES} are needed."
+        )
+    if sites.evidence < LEAST_EVIDENCE:
+        return (
+            f"{sites.candidates:,} sites have low, middle and high levels, and that some of them "
+            "are genotypes explains these levels hardly better than that none is."
         )
     return ""
 

@@ -140,7 +140,12 @@ def _checks(checks: pl.DataFrame, samples: list[str]) -> dict[str, Any]:
 
 
 def _saturation(table: pl.DataFrame) -> dict[str, Any]:
-    shown = (("sites_1", "1 read or more"), ("sites_5", "5 or more"), ("sites_10", "10 or more"))
+    words = (("sites_1", "1 read or more"), ("sites_5", "5 or more"), ("sites_10", "10 or more"))
+    # Where calls were filtered by depth, all that is known of few reads is the sites there are.
+    moved = table.filter(pl.col("fraction") != 1)
+    shown = [(column, name) for column, name in words if moved[column].count()] or words[-1:]
+    further = moved.filter(pl.col("fraction") > 1).select(column for column, _ in shown)
+    above = "extrapolated above" if sum(further.count().row(0)) else "more cannot be told"
     lines = []
     for column, _ in shown:
         known = table.filter(pl.col(column).is_not_null())
@@ -156,7 +161,7 @@ def _saturation(table: pl.DataFrame) -> dict[str, Any]:
         "id": "melisma_saturation",
         **_PARENT,
         "section_name": "Saturation",
-        "description": "Sites seen with a share of the reads: thinned up to 1, extrapolated above.",
+        "description": f"Sites seen with a share of the reads: thinned up to 1, {above}.",
         "plot_type": "linegraph",
         "pconfig": {
             "id": "melisma_saturation_plot",
