@@ -20,7 +20,7 @@ from melisma.differential._power_sites import (
     study_engine,
 )
 from melisma.differential.like import learn_pilot
-from melisma.differential.power import _setting, power, samples_needed
+from melisma.differential.power import _checked, _setting, power, samples_needed
 from melisma.differential.sites import one_comparison
 from melisma.errors import MelismaError
 from melisma.methylome import sample_sheet, write
@@ -151,6 +151,52 @@ def test_the_answer_in_words(found):
     equal = found.equal_reads
     assert (equal["samples"] * equal["depth"] - equal["reads"]).abs().max() < 1e-6
     assert found.grid.shape == (12, 6)
+
+
+def test_a_point_outside_its_simulation_is_named(found):
+    checks = found.checks.head(2).with_columns(
+        calculated=pl.Series([0.51, 0.3]), simulated=pl.Series([0.61, 0.31]),
+        low=pl.Series([0.54, 0.2]), high=pl.Series([0.69, 0.4]),
+    )  # fmt: skip
+    first = checks.row(0, named=True)
+    place = f"{100 * first['delta']:g} points, {first['samples']} at {first['depth']:g}×"
+    said = _checked(checks)
+    assert f"1 of them lies outside what the simulation allows (95%: {place}: 0.51 ag" in said
+    assert "outside" not in _checked(checks.tail(1))
+
+
+def test_a_small_pilot_is_warned_of_and_its_depth_is_among_the_default_ones(tmp_path):
+    few = pilot_store(samples=4, sites=2000, depth=40.0)
+    reads = few["coverage"].values.copy()
+    reads[::2, :2] = 0
+    few["coverage"].values[:] = reads
+    few["methylated"].values[:] = np.minimum(few["methylated"].values, reads)
+    result = power(
+        few, make_design(sample_sheet(few), "~ g"), "g[b] - g[a]", deltas=(0.3,), samples=(4,),
+        checks=0,
+    )  # fmt: skip
+    assert result.warning.startswith("The pilot has 2 samples in its smallest group and 2 residual")
+    own = result.parameters["pilot_depth"]
+    assert result.grid["depth"].to_list() == [5, 10, 20, round(own)]
+    assert own == pytest.approx(30, rel=0.05)
+    assert f"the pilot's own is {own:.0f}×" in result.notes[-1]
+    assert "sees it is 40×" in result.notes[-1]
+    text = write_power(result, tmp_path / "power.html").read_text(encoding="utf-8")
+    assert "<h4>A small pilot</h4>" in text
+    assert "too few to know how samples vary" in text
+
+
+def test_a_pilot_that_is_large_enough_is_not_warned_of(found, tmp_path):
+    assert found.warning == ""
+    own = write_power(found, tmp_path / "p.html").read_text(encoding="utf-8").split('id="data">')[0]
+    assert "A small pilot" not in own
+    # The table has the numbers; the words above it do not repeat them.
+    lead = own.split('<p class="words">')[1].split("</p>")[0]
+    assert "a group at" not in lead
+    assert "you need the samples in this table." in lead
+    for sentence in found.sentences:
+        if sentence.startswith("Of the same reads"):
+            assert own.count(sentence) == 1
 
 
 def test_regions_by_simulation(pilot):

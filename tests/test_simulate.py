@@ -1,5 +1,6 @@
 """Studies simulated like a pilot: parameters come back, the truth is the truth, options work."""
 
+import itertools
 import json
 
 import numpy as np
@@ -188,6 +189,19 @@ def test_the_truth_is_what_was_planted_and_is_found(pilot):
         for row in made.regions.iter_rows(named=True)
     )
     assert hits >= 24
+
+
+def test_the_default_number_of_regions_follows_the_sites_and_they_stand_apart(pilot):
+    plan = make_plan(pilot, groups="a=2,b=2")
+    assert plan.regions == min(len(pilot.level) // 500, 200)
+    made = simulate_like(pilot, plan, seed=3)
+    assert 0 < len(made.regions) <= plan.regions
+    assert 0 < (made.sites["delta"] != 0).mean() < 0.09
+    position = made.sites["position"].to_numpy()
+    for first, second in itertools.pairwise(made.regions.iter_rows(named=True)):
+        between = (position >= first["end"]) & (position < second["start"])
+        assert between.sum() >= 90
+    assert not make_plan(pilot, groups="a=2,b=2", regions=3).spaced
 
 
 def test_draws_depend_on_the_seed_alone(pilot):

@@ -22,7 +22,13 @@ def power(
     samples: Annotated[
         str, typer.Option(help="Samples a group; with --block, pairs.")
     ] = "3,4,6,8,12,20",
-    depth: Annotated[str, typer.Option(help="Mean coverages.")] = "5,10,20",
+    depth: Annotated[
+        str | None,
+        typer.Option(
+            help="Mean coverages of the pilot's sites.",
+            show_default="5,10,20, and the pilot's own if higher",
+        ),
+    ] = None,
     q: Level = 0.05,
     share: Annotated[float, typer.Option(help="Assumed share of the sites that differ.")] = 0.05,
     checks: Annotated[
@@ -52,14 +58,17 @@ def power(
     from melisma.study import open_with_design
 
     check_folder(out)
-    wanted = numbers("--delta", delta), numbers("--samples", samples), numbers("--depth", depth)
+    wanted = numbers("--delta", delta), numbers("--samples", samples)
+    depths = None if depth is None else numbers("--depth", depth)
     whole = [int(n) for n in wanted[1]]
     with terminal():
         methylome, design = open_with_design(store, formula, block)
         result = calculate(
-            methylome, design, contrast, deltas=wanted[0], samples=whole, depths=wanted[2], q=q,
+            methylome, design, contrast, deltas=wanted[0], samples=whole, depths=depths, q=q,
             share=share, checks=checks, seeds=seeds, regions=regions, mark=mark, seed=seed,
         )  # fmt: skip
+    if result.warning:
+        typer.echo(f"Warning: {result.warning}")
     paired = result.parameters["unit"] == "samples within blocks"
     show_table(
         f"{result.parameters['contrast']}: power of the site test at q < {q:g}, "

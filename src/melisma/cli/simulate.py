@@ -27,7 +27,12 @@ def simulate(
     pilot_block: Annotated[
         str | None, typer.Option(help="A column of the pilot's pairs or blocks.")
     ] = None,
-    regions: Annotated[int, typer.Option(min=0, help="Regions to plant.")] = 200,
+    regions: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Regions to plant.", show_default="one in 500 sites, at most 200, apart"
+        ),
+    ] = None,
     delta: Annotated[float, typer.Option(help="Their peak difference, 0-1.")] = 0.2,
     depth: Annotated[
         str | None, typer.Option(help="Mean coverage: 10, or a=5,b=30. Default: the pilot's.")
@@ -121,8 +126,8 @@ def simulate(
             if name != "block_sd" or plan.block is not None
         ],
     )
-    if planted < regions:
-        typer.echo(f"{regions - planted:,} of {regions:,} regions found no room.")
+    if planted < plan.regions:
+        typer.echo(f"{plan.regions - planted:,} of {plan.regions:,} regions found no room.")
     show_notes(learned.notes)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from melisma._plural import count
 from melisma.design import Design, make_design
 from melisma.differential._engine import Engine, build_engine
 from melisma.differential._pilot_kernels import (
@@ -41,6 +42,9 @@ _LENGTHS = np.geomspace(20.0, 20_000.0, 200)
 _SMALLEST_RHO = 1e-3
 _EDGE = 0.005
 _TAUGHT = 0.05
+# A pilot with fewer says too little about how samples vary.
+_FEWEST_REPLICATES = 3
+_FEWEST_DF = 6
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Pilot:
     sites : contig, position, strand, mark, context, each (sites,)
     level : (sites,) baseline, 0-1; depth : (sites,) expected coverage of an average sample
     sample_depth : each pilot sample's coverage over the average
+    seen_depth : mean coverage of the sites that a sample sees; `depth` counts the others as 0
     noise : as the simulator takes it; rho_knots, rho_values : mean rho as a function of level
     origin : where each number of the noise comes from; attrs : contigs, marks, strands
     notes : what a reader of a simulation must know
@@ -59,6 +64,7 @@ class Pilot:
     level: Floats
     depth: Floats
     sample_depth: Mapping[str, float]
+    seen_depth: float
     noise: Noise
     rho_knots: Floats
     rho_values: Floats
@@ -108,7 +114,7 @@ def learn_pilot(
     sheet = sample_sheet(methylome) if design is None else design.sheet
     group = _labels(sheet, groups)
     blocked = np.full(len(group), -1) if block is None else _labels(sheet, [block])
-    sites, marked, reads, per_sample = _totals(methylome)
+    sites, marked, reads, per_sample, pairs = _totals(methylome)
     if not len(reads):
         raise MelismaError("The pilot store has no site with reads.")
     samples = len(group)
@@ -119,6 +125,7 @@ def learn_pilot(
         sample_depth=dict(
             zip(map(str, sheet["sample"]), map(float, per_sample / per_sample.mean()), strict=True)
         ),
+        seen_depth=float(reads.sum() / pairs),
         noise=Noise(),
         rho_knots=np.array([0.5]),
         rho_values=np.array([Noise().rho]),
@@ -135,7 +142,32 @@ def learn_pilot(
                 f"{Noise.sample_sd:g}, length {Noise.length:g} and rho {Noise.rho:g} are defaults.",
             ),
         )
+    few = few_samples(int(np.bincount(group).min()), samples - int(group.max()) - 1)
+    if few and design is None:
+        pilot = replace(pilot, notes=(*pilot.notes, few))
     return _with_noise(pilot, methylome, group, blocked)
+
+
+def few_samples(replicates: int, df: int) -> str:
+    """A warning of a pilot that is too small to teach how samples vary; empty where it is not.
+
+    Parameters
+    ----------
+    replicates, df : samples of the smallest group, and residual degrees of freedom
+
+    >>> few_samples(3, 6)
+    ''
+    >>> few_samples(2, 2).split(":")[0]
+    'The pilot has 2 samples in its smallest group and 2 residual degrees of freedom'
+    """
+    if replicates >= _FEWEST_REPLICATES and df >= _FEWEST_DF:
+        return ""
+    return (
+        f"The pilot has {count(replicates, 'sample')} in its smallest group and {df} residual "
+        f"{'degree' if df == 1 else 'degrees'} of freedom: that is too few to know how samples "
+        "vary, and all numbers that follow from it are a rough guess. Take a pilot of at least "
+        f"{_FEWEST_REPLICATES} samples a group and {_FEWEST_DF} degrees of freedom."
+    )
 
 
 def set_noise(pilot: Pilot, **values: float | None) -> Pilot:
@@ -178,19 +210,23 @@ def _labels(sheet: Mapping[str, Sequence[Any]], columns: Sequence[str]) -> npt.N
 
 def _totals(
     methylome: xr.Dataset,
-) -> tuple[dict[str, npt.NDArray[Any]], Floats, Floats, Floats]:
-    """Site columns, M and N over all samples of the covered sites, and each sample's mean N."""
+) -> tuple[dict[str, npt.NDArray[Any]], Floats, Floats, Floats, int]:
+    """Site columns, M and N over all samples of the covered sites, each sample's mean N, and how
+    often a sample sees a site.
+    """
     marked, reads = [], []
-    per_sample = np.zeros(methylome.sizes["sample"])
+    per_sample, pairs = np.zeros(methylome.sizes["sample"]), 0
     for block in blocks(methylome):
         marked.append(block.methylated.sum(axis=1, dtype=np.float64))
         reads.append(block.coverage.sum(axis=1, dtype=np.float64))
         per_sample += block.coverage.sum(axis=0, dtype=np.float64)
+        pairs += int(np.count_nonzero(block.coverage))
     totals = np.concatenate(reads) if reads else np.zeros(0)
     seen = totals > 0
     sites = {name: methylome[name].values[seen] for name in SITE_ARRAYS}
     per_sample = np.maximum(per_sample / max(int(seen.sum()), 1), 1e-3)
-    return sites, np.concatenate(marked)[seen] if marked else totals, totals[seen], per_sample
+    summed = np.concatenate(marked)[seen] if marked else totals
+    return sites, summed, totals[seen], per_sample, pairs
 
 
 def _level(sites: Mapping[str, npt.NDArray[Any]], marked: Floats, reads: Floats) -> Floats:

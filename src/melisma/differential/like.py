@@ -39,6 +39,11 @@ Floats = npt.NDArray[np.floating[Any]]
 _PLANTS, _RHO, _BLOCKS, _EFFECTS, _READS, _BATCHES, _CELLS, _FRACTIONS = range(8)
 # A contig with fewer sites has no room for a region and its margins.
 _ROOM = 100
+# By default about 5% of the sites are in planted regions, each in a stretch of its own whose outer
+# tenths stay without: more would move the genome as a whole.
+_SITES_A_REGION = 500
+_MOST_REGIONS = 200
+_MARGIN = 0.1
 # The second cell type differs where an Ornstein-Uhlenbeck process of this length exceeds this.
 _CELL_LENGTH = 2000.0
 _CELL_CUT = 1.0
@@ -53,6 +58,7 @@ class Plan:
     exposure : (samples,) how much of `delta` each sample receives inside planted regions
     regions, delta : how many regions, and their peak difference; or `shape`, (sites,), the
         difference itself at every site
+    spaced : each region in an equal part of its contig, so that no two are side by side
     depth : (samples,) mean coverage
     block : (samples,) pairs or blocks, whose members share an effect of sd `Noise.block_sd`
     batch, batch_sd : (samples,) batches, whose members share an effect of that sd
@@ -66,6 +72,7 @@ class Plan:
     regions: int = 0
     delta: float = 0.2
     shape: Floats | None = None
+    spaced: bool = False
     block: Sequence[Any] | None = None
     batch: Sequence[Any] | None = None
     batch_sd: float = 0.0
@@ -79,7 +86,7 @@ def make_plan(
     groups: str | None = None,
     sheet: Mapping[str, Sequence[Any]] | None = None,
     column: str = "group",
-    regions: int = 200,
+    regions: int | None = None,
     delta: float = 0.2,
     depth: str | None = None,
     pairs: bool = False,
@@ -95,6 +102,7 @@ def make_plan(
     ----------
     column : of the sheet: numbers, or groups in the order in which they appear. The exposure
         rises from 0 to 1, over groups in equal steps
+    regions : default: one in 500 sites, at most 200, spaced apart
     depth : mean coverage, `10` or `a=5,b=30`; default: the pilot's mean
     pairs : with `groups`, the k-th samples of all groups are a block
     block : a column of the sheet
@@ -128,14 +136,20 @@ def make_plan(
         sheet=columns,
         exposure=exposure,
         depth=np.array([depths[word] for word in words]),
-        regions=regions,
+        regions=_default_regions(pilot) if regions is None else regions,
         delta=delta,
+        spaced=regions is None,
         block=columns[block] if block else None,
         batch=columns["batch"] if batch_sd > 0 else None,
         batch_sd=batch_sd,
         cell_sd=cell_sd,
         cell_shift=cell_shift,
     )
+
+
+def _default_regions(pilot: Pilot) -> int:
+    sizes = np.bincount(pilot.sites["contig"])
+    return int(np.clip(sizes[sizes >= _ROOM].sum() // _SITES_A_REGION, 1, _MOST_REGIONS))
 
 
 @dataclass(frozen=True)
@@ -300,13 +314,26 @@ def _planted(pilot: Pilot, plan: Plan, seed: int) -> tuple[Floats, pl.DataFrame]
     for k, name in enumerate(names):
         if not wanted[k]:
             continue
-        part = slice(edges[k], edges[k + 1])
-        baseline = Baseline(
-            pilot.sites["position"][part].astype(np.int64), pilot.level[part], pilot.depth[part]
-        )
-        shape[part], truth = _plant(_stream(seed, _PLANTS, k), baseline, int(wanted[k]), plan.delta)
-        planted.append(truth.insert_column(0, pl.lit(name).alias("contig")))
+        stream = _stream(seed, _PLANTS, k)
+        for part, regions in _parts(edges[k], edges[k + 1], int(wanted[k]), spaced=plan.spaced):
+            baseline = Baseline(
+                pilot.sites["position"][part].astype(np.int64), pilot.level[part], pilot.depth[part]
+            )
+            shape[part], truth = _plant(stream, baseline, regions, plan.delta)
+            planted.append(truth.insert_column(0, pl.lit(name).alias("contig")))
     return shape, pl.concat(planted, how="vertical_relaxed")
+
+
+def _parts(start: int, end: int, regions: int, *, spaced: bool) -> list[tuple[slice, int]]:
+    """Stretches of a contig's sites with their numbers of regions; one each where spaced."""
+    if not spaced:
+        return [(slice(start, end), regions)]
+    edges = np.linspace(start, end, regions + 1).astype(int)
+    margins = (_MARGIN * np.diff(edges)).astype(int)
+    return [
+        (slice(low + margin, high - margin), 1)
+        for low, high, margin in zip(edges[:-1], edges[1:], margins, strict=True)
+    ]
 
 
 def _with_mean(regions: pl.DataFrame, sites: pl.DataFrame) -> pl.DataFrame:

@@ -10,9 +10,10 @@ import polars as pl
 import xarray as xr
 
 from melisma import progress
+from melisma._model import level_name
 from melisma.design import Comparison, Design
 from melisma.differential._engine import build_engine
-from melisma.differential._pilot import Pilot, learn_pilot
+from melisma.differential._pilot import Pilot, few_samples, learn_pilot
 from melisma.differential._power_checks import Study, check_sites, simulate_regions, spread_over
 from melisma.differential._power_sites import Setting, site_power
 from melisma.differential.sites import of_design, one_comparison
@@ -26,6 +27,9 @@ _MOST_SAMPLES = 200
 # A fixed effect a pair makes a fit as slow as the square of their number.
 _MOST_PAIRS = 60
 _EQUAL_STEPS = 7
+_DEPTHS = (5.0, 10.0, 20.0)
+# Depths and coverages this far apart are told apart.
+_APART = 1.1
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Power:
         changed (sites), seeds
     regions : delta, samples, depth, planted, found, low, high, calls, false_calls; None: not asked
     sentences : the answer in words; notes : what a reader must know; parameters : all that went in
+    warning : why the pilot is too small to be relied on; empty where it is not
     """
 
     grid: pl.DataFrame
@@ -50,6 +55,7 @@ class Power:
     sentences: tuple[str, ...]
     notes: tuple[str, ...]
     parameters: dict[str, Any]
+    warning: str = ""
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """The tables by the names of their files."""
@@ -69,7 +75,7 @@ def power(
     *,
     deltas: Sequence[float] = (0.05, 0.1, 0.2, 0.3),
     samples: Sequence[int] = (3, 4, 6, 8, 12, 20),
-    depths: Sequence[float] = (5, 10, 20),
+    depths: Sequence[float] | None = None,
     q: float = 0.05,
     share: float = 0.05,
     checks: int = 3,
@@ -91,7 +97,8 @@ def power(
     design, contrast : as for `site_tests`; a contrast of two levels
     deltas : differences of level, 0-1, towards the side of 1/2
     samples : of each group; with blocks, complete pairs
-    depths : mean coverage
+    depths : mean coverage of the pilot's sites, 0 where a sample has no read; default 5, 10 and
+        20, and the pilot's own where that is higher
     q : false discovery rate
     share : assumed share of the sites that differ
     checks, seeds : points checked by simulation, and simulations of each
@@ -104,7 +111,7 @@ def power(
         The pilot has no replicates or no counts, the contrast is no difference of two levels, or
         a number is out of range.
     """
-    _check(deltas, samples, depths, q, share)
+    _check(deltas, samples, _DEPTHS if depths is None else depths, q, share)
     comparison = one_comparison(design, contrast)
     methylome = of_design(methylome, design)
     _check_comparison(comparison)
@@ -112,6 +119,7 @@ def power(
     pilot = learn_pilot(
         methylome, groups=tuple(design.factors), block=design.block_name, design=design
     )
+    depths = default_depths(pilot.mean_depth) if depths is None else depths
     setting = _setting(methylome, design, comparison, pilot, q=q, share=share, seed=seed)
     grid = _grid(setting, deltas, samples, depths)
     needed = _needed(setting, deltas, depths)
@@ -126,7 +134,8 @@ def power(
         checks=checked,
         regions=found,
         sentences=_sentences(setting, needed, equal, checked),
-        notes=(*comparison.notes, *pilot.notes),
+        notes=(*comparison.notes, *pilot.notes, *_coverage(pilot)),
+        warning=_warning(design, comparison),
         parameters={
             "formula": design.formula,
             "contrast": comparison.contrast.name,
@@ -138,6 +147,8 @@ def power(
             "pilot_samples": len(design.samples),
             "pilot_sites": len(pilot.level),
             "pilot_depth": pilot.mean_depth,
+            "pilot_depth_seen": pilot.seen_depth,
+            "pilot_df": comparison.df_residual,
             "rho": [float(r) for r in setting.engine.dispersion.rho],
             "prior_df": None
             if np.isinf(setting.engine.prior.df)
@@ -147,6 +158,32 @@ def power(
             "block_sd": pilot.noise.block_sd if design.block else None,
             "length": pilot.noise.length,
         },
+    )
+
+
+def default_depths(own: float) -> tuple[float, ...]:
+    """5, 10 and 20, and a pilot's own depth where that is higher.
+
+    >>> default_depths(21.0), default_depths(33.4)
+    ((5.0, 10.0, 20.0), (5.0, 10.0, 20.0, 33.0))
+    """
+    return _DEPTHS if own < _APART * _DEPTHS[-1] else (*_DEPTHS, float(round(own)))
+
+
+def _warning(design: Design, comparison: Comparison) -> str:
+    column = [level_name(value) for value in design.sheet[comparison.contrast.column]]
+    sizes = [column.count(level) for level in comparison.contrast.levels or ()]
+    return few_samples(min(sizes), comparison.df_residual)
+
+
+def _coverage(pilot: Pilot) -> tuple[str, ...]:
+    """That the depth meant here is not that of the sites seen, where the two differ."""
+    if pilot.seen_depth < _APART * pilot.mean_depth:
+        return ()
+    return (
+        "Depths are mean coverage of all the pilot's sites, 0 where a sample has no read: the "
+        f"pilot's own is {pilot.mean_depth:.0f}×. Over the sites that a sample sees it is "
+        f"{pilot.seen_depth:.0f}×, as `melisma info` counts.",
     )
 
 
@@ -331,9 +368,27 @@ def _sentences(
                 f"{worst['power']:.0%}."
             )
     if len(checks):
-        error = (checks["calculated"] - checks["simulated"]).abs().max()
-        words.append(
-            f"Calculated and simulated power differ by at most {error:.2f} at the "
-            f"{len(checks)} points that were checked."
-        )
+        words.append(_checked(checks))
     return tuple(words)
+
+
+def _checked(checks: pl.DataFrame) -> str:
+    """How far calculation and simulation differ, and where by more than chance."""
+    error = (checks["calculated"] - checks["simulated"]).abs().max()
+    said = (
+        f"Calculated and simulated power differ by at most {error:.2f} at the "
+        f"{len(checks)} points that were checked."
+    )
+    outside = checks.filter(~pl.col("calculated").is_between(pl.col("low"), pl.col("high")))
+    if outside.is_empty():
+        return said
+    listed = "; ".join(
+        f"{100 * row['delta']:g} points, {row['samples']} at {row['depth']:g}×: "
+        f"{row['calculated']:.2f} against {row['low']:.2f} to {row['high']:.2f}"
+        for row in outside.iter_rows(named=True)
+    )
+    verb = "lies" if len(outside) == 1 else "lie"
+    return (
+        f"{said} {len(outside)} of them {verb} outside what the simulation allows (95%: {listed}): "
+        "the calculation is off there by more than chance."
+    )

@@ -31,6 +31,7 @@ def write_power(power: Power, path: Path) -> Path:
         + f"\n:root {{ --font: {FONT}; }}\n"
         + folder.joinpath("page.css").read_text(encoding="utf-8"),
         masthead=f"melisma {__version__}",
+        warning=_warned(power),
         summary=prose(" ".join(_summary(power))),
         numbers=_numbers(power),
         answers=_answers(power, unit),
@@ -39,7 +40,8 @@ def write_power(power: Power, path: Path) -> Path:
             note="Lines are calculated; points with bars are simulated studies and their 95% "
             "intervals. The dotted line is 80%.",
         ),
-        reads=figure(
+        reads="".join(f"<p>{prose(line)}</p>" for line in _of_reads(power))
+        + figure(
             "Power at equal reads", made.plot("reads", _trade(power, unit)),
             note="Along a line the same reads are spread over more samples, to the right, or "
             "over fewer: each group has the reads that the middle depth needs for 80%, or the "
@@ -61,17 +63,27 @@ def _paired(power: Power) -> bool:
 
 
 def _summary(power: Power) -> list[str]:
-    """The sentences, with the list of differences as one of them."""
-    listed = [line[2:].rstrip(".") for line in power.sentences if line.startswith("- ")]
-    first, *rest = (line for line in power.sentences if not line.startswith("- "))
-    return [f"{first} {'; '.join(listed)}.", *rest]
+    """What the table beneath says, and how far it was checked: its numbers are not repeated."""
+    reads = _of_reads(power)
+    first, *rest = (s for s in power.sentences if not s.startswith("- ") and s not in reads)
+    return [f"{first.removesuffix(':')} the samples in this table.", *rest]
+
+
+def _of_reads(power: Power) -> list[str]:
+    return [line for line in power.sentences if line.startswith("Of the same reads")]
+
+
+def _warned(power: Power) -> str:
+    if not power.warning:
+        return ""
+    return f'<div class="warning"><h4>A small pilot</h4><p>{prose(power.warning)}</p></div>'
 
 
 def _numbers(power: Power) -> str:
     values = (
         (f"{power.parameters['pilot_samples']:,}", "pilot samples"),
         (f"{power.parameters['pilot_sites']:,}", "sites"),
-        (f"{power.parameters['pilot_depth']:.0f}×", "mean coverage"),
+        (f"{power.parameters['pilot_depth']:.0f}×", "mean coverage, 0 where unseen"),
     )
     return "".join(f"<div><dt>{noun}</dt><dd>{number}</dd></div>" for number, noun in values)
 
