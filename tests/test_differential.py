@@ -1,8 +1,12 @@
 """Site tests and calibration: kernels against plain numpy, published values, and a small null."""
 
+from dataclasses import replace
+
 import numpy as np
+import polars as pl
 import pytest
 
+from melisma.cli.sites import _show as show
 from melisma.design import compare, make_contrasts, make_design
 from melisma.differential import Noise, calibrate, simulate, site_tests
 from melisma.differential._effects import Effects, effects
@@ -315,6 +319,37 @@ def test_simulated_truth_is_found():
     called = (result.table["q"] < 0.05).fill_null(value=False).to_numpy()
     assert called.sum() > 20
     assert (called & ~planted).sum() / called.sum() < 0.15
+
+
+def test_ties_in_p_are_ordered_by_the_statistic():
+    methylome = small_simulation(sites=1500).methylome
+    result = site_tests(methylome, make_design(sample_sheet(methylome), "~ g"), "g[b] - g[a]")
+    table = result.table.drop_nulls("p").head(3)
+    table = table.with_columns(
+        pl.Series("p", [0.0, 0.0, 1e-4]), pl.Series("q", [0.0, 0.0, 0.01]),
+        pl.Series("statistic", [40.0, -50.0, 60.0]),
+    )  # fmt: skip
+    ordered = replace(result, table=table).significant()
+    assert ordered["statistic"].to_list() == [-50.0, 40.0, 60.0]
+
+
+def shown(result, capsys, **changes):
+    show(replace(result, **changes), 0.05, None)
+    return capsys.readouterr().out
+
+
+def test_the_terminal_says_what_zero_and_lambda_mean(capsys):
+    methylome = small_simulation(sites=1500).methylome
+    result = site_tests(methylome, make_design(sample_sheet(methylome), "~ g"), "g[b] - g[a]")
+    table = result.table.with_columns(p=pl.lit(0.0), q=pl.lit(0.0)).drop_nulls("statistic")
+    text = shown(result, capsys, table=table, inflation=1.1)
+    assert text.count("<1e-300") == 20
+    assert "Lambda" not in text
+    assert "Lambda 2.79 is far above" in shown(result, capsys, inflation=2.79)
+    assert "Lambda 0.50 is far below" in shown(result, capsys, inflation=0.5)
+    said = ("About 30% of 1,200 tested sites move: a global shift, which …",)
+    assert "Lambda" not in shown(result, capsys, inflation=2.79, notes=said)
+    assert "Lambda" not in shown(result, capsys, inflation=2.79, tested=99)
 
 
 def test_a_null_keeps_its_size():
