@@ -242,7 +242,7 @@ def f_tail(ratio: Floats, k: int, df: Floats) -> Floats:
 
 
 UNTESTABLE = (
-    f"fewer than {MIN_MINOR_READS} reads of the rarer state",
+    f"fewer than {MIN_MINOR_READS} methylated or {MIN_MINOR_READS} unmethylated reads",
     "too few samples with reads",
     "a score too skewed",
 )
