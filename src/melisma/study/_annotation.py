@@ -28,16 +28,11 @@ class Annotation(NamedTuple):
         """The places with the columns of `annotate`, null for those without a place."""
         if not self.given:
             return places
-        numbered = places.with_row_index("_called")
-        placed = numbered.filter(pl.col("contig").is_not_null())
-        if placed.is_empty():
+        if places["contig"].null_count() == len(places):
             return places
-        named = annotate(placed, genes=self.genes, islands=self.islands)
-        added = named.drop(name for name in numbered.columns if name != "_called")
+        named = annotate(places, genes=self.genes, islands=self.islands)
         # A site's start and end are its position again.
-        extra = [n for n in ("start", "end") if n in added.columns and "position" in places.columns]
-        joined = numbered.join(added.drop(extra), "_called", "left", maintain_order="left")
-        return joined.drop("_called")
+        return named.drop(n for n in ("start", "end") if n not in places.columns)
 
 
 def check_beside(config: StudyConfig) -> None:
