@@ -4,7 +4,7 @@ import numpy as np
 
 from melisma.design import compare, make_contrasts, make_design
 from melisma.differential import calibrate, site_tests
-from melisma.differential.calibration import _draw_rows
+from melisma.differential._relabel import draw_rows
 from melisma.methylome import dataset
 
 
@@ -18,14 +18,14 @@ def comparison_of(groups, block=None):
 
 def test_three_pairs_of_units_divide_in_fifteen_ways():
     # 6! / (2! 2! 2!) = 90 labellings, and each way of dividing has 3! of them.
-    drawn, distinct = _draw_rows(comparison_of("aabbcc"), 50, seed=1)
+    drawn, distinct = draw_rows(comparison_of("aabbcc"), 50, seed=1)
     assert distinct == 90
     assert drawn.shape == (14, 6, 2)
 
 
 def test_a_unit_keeps_its_row_and_its_block():
     made = comparison_of("abcabcabc", block="111222333")
-    drawn, distinct = _draw_rows(made, 5, seed=1)
+    drawn, distinct = draw_rows(made, 5, seed=1)
     assert distinct == 6**3
     for moved in drawn:
         for block in range(3):

@@ -157,12 +157,19 @@ def _show_given(result: "GivenRegionTests", q: float, out: Path | None) -> None:
 def _shown(row: dict[str, Any], contexts: bool = False) -> tuple[str, ...]:
     from melisma.cli.sites import probability
 
+    # Several coefficients have no interval, and other terms than factors no difference.
+    delta = "–" if row["delta_beta"] is None else f"{row['delta_beta']:+.3f}"
+    interval = "–"
+    if row.get("between"):
+        delta += f" ({row['between']})"
+    if row["ci_low"] is not None:
+        interval = f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}"
     return (
         row["region"],
         *((row["context"],) if contexts else ()),
         row["sites"],
-        f"{row['delta_beta']:+.3f}",
-        f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}",
+        delta,
+        interval,
         probability(row["p"], ".1e"),
         probability(row["q"], ".2g"),
     )

@@ -11,7 +11,8 @@ they see nothing of the exposure no true region enters the null: with it among t
 against 2 found 27% of what its statistic could.
 """
 
-from math import factorial
+from itertools import permutations
+from math import factorial, perm, prod
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -19,17 +20,22 @@ import numpy.typing as npt
 
 from melisma.design import Comparison
 from melisma.differential._kernels import Floats
+from melisma.errors import MelismaError
 
 # Below this many distinct relabellings the null is made of rotations.
 MIN_DISTINCT = 200
+# Above this, two draws of several exposures are not the same but for the levels' names.
+_MANY_UNITS = 60
+_MANY_NAMINGS = 20_000
 
 
 class Moves(NamedTuple):
     """The observed exposure and what takes its place under the null, by rows of unit length.
 
     kind : which null
-    rows : (1 + drawn, units), the observed exposure first; rotations are orthogonal to it
-    anchor : (r + 1, units) orthonormal: the reduced model, then the exposure; the reduced model's
+    rows : (1 + drawn, units), the observed exposure first; rotations are orthogonal to it; of
+        several coefficients (1 + drawn, k, units), the observed ones orthonormal
+    anchor : (r + k, units) orthonormal: the reduced model, then the exposures; the reduced model's
         basis depends on the units' names, not on their order
     distinct : how many distinct relabellings exist, the observed one among them
     """
@@ -59,6 +65,99 @@ def draw_moves(comparison: Comparison, wanted: int, seed: int) -> Moves:
         anchor=np.vstack([_named_basis(comparison), own]),
         distinct=distinct,
     )
+
+
+def draw_moves_of_several(
+    comparison: Comparison, wanted: int, seed: int, *, fewest: int = MIN_DISTINCT
+) -> Moves:
+    """Relabellings of the rows of k exposures; refused where fewer than `fewest` are distinct."""
+    distinct = count_spaces(comparison)
+    if distinct < fewest:
+        others = f"pairwise({comparison.contrast.column}) or " * bool(comparison.contrast.among)
+        raise MelismaError(
+            f"{comparison.contrast.name} is {comparison.k} coefficients at once, and "
+            f"{comparison.n_units} {comparison.unit} allow {distinct} distinct relabellings of "
+            f"these, fewer than the {fewest} that regions are judged by: add samples, or ask for "
+            f"{others}one coefficient."
+        )
+    drawn, _ = draw_rows(comparison, min(wanted, distinct - 1), seed)
+    rows = np.concatenate([comparison.exposures[None], drawn])
+    lengths = np.linalg.norm(comparison.exposures, axis=0)
+    products = (comparison.exposures / lengths).T @ (comparison.exposures / lengths)
+    turn = np.linalg.inv(np.linalg.cholesky(products)).T / lengths[:, None]
+    rows = np.ascontiguousarray(np.swapaxes(rows @ turn, 1, 2))
+    anchor = np.vstack([_named_basis(comparison), rows[0]])
+    return Moves("relabellings", rows, anchor, distinct)
+
+
+def draw_rows(comparison: Comparison, wanted: int, seed: int) -> tuple[Floats, int]:
+    """Relabelled exposures of several coefficients, (relabellings, units, k), and how many exist.
+
+    A unit keeps its row; rows are exchanged within exchangeability blocks. Labellings that only
+    swap the names of levels span the same space and count once among the drawn.
+    """
+    rng = np.random.default_rng(seed)
+    rows = comparison.exposures
+    order = _by_name(comparison)
+    members = [order[comparison.exchange[order] == b] for b in np.unique(comparison.exchange)]
+    distinct = 1
+    for inside in members:
+        counts = np.unique(rows[inside].round(9), axis=0, return_counts=True)[1]
+        distinct *= factorial(len(inside)) // prod(factorial(int(n)) for n in counts)
+    seen = {_space(rows)}
+    drawn: list[Floats] = []
+    for _ in range(100 * wanted):
+        if len(drawn) == wanted:
+            break
+        moved = rows.copy()
+        for inside in members:
+            moved[inside] = rows[rng.permutation(inside)]
+        key = _space(moved)
+        if key not in seen:
+            seen.add(key)
+            drawn.append(moved)
+    return np.array(drawn).reshape(len(drawn), *rows.shape), distinct
+
+
+def _space(rows: Floats) -> bytes:
+    """The same bytes for columns that span the same space; of many units, for the same rows."""
+    if len(rows) > _MANY_UNITS:
+        return rows.tobytes()
+    basis = np.linalg.qr(rows)[0]
+    return (np.round(basis @ basis.T, 6) + 0.0).tobytes()
+
+
+def count_spaces(comparison: Comparison) -> int:
+    """How many relabellings of several exposures span distinct spaces, the observed one among them.
+
+    Relabellings that span one space are each other's with the levels' names exchanged, which is a
+    linear change of the rows; of very many levels' names the exchanges are not looked for.
+    """
+    _, total = draw_rows(comparison, 0, seed=0)
+    rows = comparison.exposures / np.linalg.norm(comparison.exposures, axis=0)
+    values, place = np.unique(rows.round(9), axis=0, return_inverse=True)
+    if perm(len(values), comparison.k) > _MANY_NAMINGS:
+        return total
+    counts = np.zeros((len(values), comparison.exchange.max() + 1), dtype=np.int64)
+    np.add.at(counts, (place.ravel(), comparison.exchange), 1)
+    chosen: list[int] = []
+    for row in range(len(values)):
+        if np.linalg.matrix_rank(values[[*chosen, row]], tol=1e-6) > len(chosen):
+            chosen.append(row)
+    inverse = np.linalg.inv(values[chosen])
+    namings = 0
+    for image in permutations(range(len(values)), comparison.k):
+        if (counts[list(image)] != counts[chosen]).any():
+            continue
+        moved = values @ (inverse @ values[list(image)])
+        apart = np.abs(moved[:, None] - values[None]).max(axis=2)
+        named = apart.argmin(axis=1)
+        namings += bool(
+            apart.min(axis=1).max() < 1e-6
+            and len(set(named.tolist())) == len(values)
+            and (counts[named] == counts).all()
+        )
+    return max(total // namings, 1)
 
 
 def draw_rotations(comparison: Comparison, wanted: int, seed: int) -> Floats:

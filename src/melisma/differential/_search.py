@@ -1,5 +1,6 @@
 """The region search over a methylome: standardised scores, candidates, their levels."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from melisma import progress
-from melisma.differential import _levels, _scores, _segments
+from melisma.differential import _levels, _scores, _segments, _vector_search
 from melisma.differential._engine import Engine, can_test
 from melisma.differential._kernels import Floats
 from melisma.differential._relabel import Moves
@@ -57,7 +58,8 @@ class Null(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """Candidate regions of every labelling: site indices [start, end) and the signed statistic."""
+    """Candidate regions of every labelling: site indices [start, end) and the statistic, signed
+    where one coefficient is asked about."""
 
     labelling: npt.NDArray[np.int64]
     start: npt.NDArray[np.int64]
@@ -82,15 +84,21 @@ def learn_null(methylome: xr.Dataset, engine: Engine, moves: Moves) -> Null:
     def learn(stretch: Stretch) -> tuple[Any, ...]:
         fit = engine.fit(stretch.methylated, stretch.coverage)
         keep = can_test(fit)
-        z, root = moved(engine, stretch, learned, keep)
-        used = keep & (root[0, :, 0] > 0)
-        squares = (lanes(z, len(learned.rows))[1:, used].astype(np.float64) ** 2).mean(axis=0)
+        if engine.comparison.k > 1:
+            used, squares, scores = _vector_search.learning_scores(
+                engine, stretch, learned.rows, keep
+            )
+        else:
+            z, root = moved(engine, stretch, learned, keep)
+            used = keep & (root[0, :, 0] > 0)
+            squares = (lanes(z, len(learned.rows))[1:, used].astype(np.float64) ** 2).mean(axis=0)
+            scores = z[0, used, 0]
         residual = engine.residuals(stretch.methylated, stretch.coverage, keep)
         strata = strata_of(stretch, edges)
         pairs = _segments.residual_correlation(
             residual, stretch.position, strata, _STRATA, _DISTANCES, 8
         )
-        return squares, strata[used], z[0, used, 0], *pairs
+        return squares, strata[used], scores, *pairs
 
     parts = list(map_stretches(methylome, engine, learn, every=every))
     squares, where, scores = (np.concatenate([part[k] for part in parts]) for k in range(3))
@@ -206,24 +214,42 @@ def _search_stretch(
     scale, shared = null.scale[strata].astype(np.float32), null.shared[strata]
     weight = np.where(keep, np.sqrt(reads), 0.0)
     decay = _segments.decays(stretch.position, null.length)
+    along = scale, shared, weight, decay
+    settings = search.half_width, search.threshold, search.max_gap, search.min_sites
     found = []
     for first in range(0, len(moves.rows), _LOT):
         # The observed exposure is a lot's first row: the sites' directions follow it.
-        lot = np.vstack([moves.rows[:1], moves.rows[max(first, 1) : first + _LOT]])
-        z, root = moved(engine, stretch, moves._replace(rows=lot), keep)
-        z /= scale[None, :, None]
-        smooth = _segments.smooth_scores(
-            z, stretch.position, weight, search.half_width, shared, decay
-        )
-        for r in range(first > 0, len(lot)):
-            block, lane = divmod(r, _scores.LANES)
-            start, end, statistic = _segments.find_segments(
-                z[block, :, lane], root[block, :, lane], smooth[block, :, lane], stretch.position,
-                keep, shared, decay, search.threshold, search.max_gap, search.min_sites,
-            )  # fmt: skip
-            if len(start):
+        lot = np.concatenate([moves.rows[:1], moves.rows[max(first, 1) : first + _LOT]])
+        if engine.comparison.k > 1:
+            regions = _vector_search.find_in_lot(engine, stretch, lot, keep, along, settings)
+        else:
+            regions = _find_in_lot(engine, stretch, moves._replace(rows=lot), keep, along, settings)
+        for r, (start, end, statistic) in enumerate(regions):
+            if len(start) and (r or not first):
                 labelling = np.full(len(start), r + max(first - 1, 0))
                 found.append(
                     Candidates(labelling, start + stretch.first, end + stretch.first, statistic)
                 )
     return found
+
+
+def _find_in_lot(
+    engine: Engine,
+    stretch: Stretch,
+    moves: Moves,
+    keep: npt.NDArray[np.bool_],
+    along: tuple[Floats, Floats, Floats, Floats],
+    settings: tuple[float, float, int, int],
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Floats]]:
+    """As `_vector_search.find_in_lot`, with signed scores of one coefficient."""
+    scale, shared, weight, decay = along
+    half_width, *rules = settings
+    z, root = moved(engine, stretch, moves, keep)
+    z /= scale[None, :, None]
+    smooth = _segments.smooth_scores(z, stretch.position, weight, half_width, shared, decay)
+    for r in range(len(moves.rows)):
+        block, lane = divmod(r, _scores.LANES)
+        yield _segments.find_segments(
+            z[block, :, lane], root[block, :, lane], smooth[block, :, lane], stretch.position,
+            keep, shared, decay, *rules,
+        )  # fmt: skip

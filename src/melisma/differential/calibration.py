@@ -1,27 +1,23 @@
 """What the site tests say of relabelled data: the calibration that stands beside every p-value."""
 
 from dataclasses import dataclass
-from math import factorial, prod
 
 import numpy as np
 import polars as pl
 import xarray as xr
 from scipy.special import ndtr
 
-from melisma.design import Comparison
 from melisma.differential._array_engine import ArrayEngine, level_blocks
 from melisma.differential._array_sites import p_of
 from melisma.differential._engine import Engine, can_test
 from melisma.differential._kernels import Floats
-from melisma.differential._relabel import count_distinct, draw_relabellings
+from melisma.differential._relabel import count_distinct, draw_relabellings, draw_rows
 from melisma.differential._stretches import Stretch, map_stretches
 from melisma.differential.sites import benjamini_hochberg, inflation, two_sided
 
 # Above this, evenly spaced stretches of the genome stand for all of it.
 _MOST_SITES = 1_000_000
 _GRID = 200
-# Above this, two draws are not the same but for the levels' names.
-_MANY_UNITS = 60
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,7 @@ def calibrate(
     unequal variance cannot show here: relabelling mixes them.
     """
     if engine.comparison.k > 1:
-        drawn, distinct = _draw_rows(engine.comparison, relabellings, seed)
+        drawn, distinct = draw_rows(engine.comparison, relabellings, seed)
     else:
         distinct = count_distinct(engine.comparison)
         drawn = draw_relabellings(engine.comparison, min(relabellings, distinct - 1), seed)
@@ -95,43 +91,6 @@ def calibrate(
             }
         ),
     )
-
-
-def _draw_rows(comparison: Comparison, wanted: int, seed: int) -> tuple[Floats, int]:
-    """Relabelled exposures of several coefficients, (relabellings, units, k), and how many exist.
-
-    A unit keeps its row; rows are exchanged within exchangeability blocks. Labellings that only
-    swap the names of levels span the same space and count once among the drawn.
-    """
-    rng = np.random.default_rng(seed)
-    rows = comparison.exposures
-    order = np.argsort(np.array(comparison.names), kind="stable")
-    members = [order[comparison.exchange[order] == b] for b in np.unique(comparison.exchange)]
-    distinct = 1
-    for inside in members:
-        counts = np.unique(rows[inside].round(9), axis=0, return_counts=True)[1]
-        distinct *= factorial(len(inside)) // prod(factorial(int(n)) for n in counts)
-    seen = {_space(rows)}
-    drawn: list[Floats] = []
-    for _ in range(100 * wanted):
-        if len(drawn) == wanted:
-            break
-        moved = rows.copy()
-        for inside in members:
-            moved[inside] = rows[rng.permutation(inside)]
-        key = _space(moved)
-        if key not in seen:
-            seen.add(key)
-            drawn.append(moved)
-    return np.array(drawn).reshape(len(drawn), *rows.shape), distinct
-
-
-def _space(rows: Floats) -> bytes:
-    """The same bytes for columns that span the same space; of many units, for the same rows."""
-    if len(rows) > _MANY_UNITS:
-        return rows.tobytes()
-    basis = np.linalg.qr(rows)[0]
-    return (np.round(basis @ basis.T, 6) + 0.0).tobytes()
 
 
 def _relabelled_p(methylome: xr.Dataset, engine: Engine, drawn: Floats) -> Floats:

@@ -11,14 +11,14 @@ import xarray as xr
 
 from melisma import progress
 from melisma.design import Comparison, Design
-from melisma.differential import _given_kernels, _segments
-from melisma.differential._engine import Engine, build_engine, can_test
+from melisma.differential import _given_kernels, _segments, _vectors
+from melisma.differential._engine import Engine, build_engine, can_test, f_tail
 from melisma.differential._kernels import Floats
 from melisma.differential._moderation import moderate_regions
-from melisma.differential._relabel import Moves, draw_moves
+from melisma.differential._region_effects import region_between, region_effects
+from melisma.differential._relabel import Moves, draw_moves, draw_moves_of_several
 from melisma.differential._search import Levelled, Null, learn_null, levels_of, strata_of
 from melisma.differential._stretches import Stretch, map_spans
-from melisma.differential.regions import region_effects
 from melisma.differential.sites import benjamini_hochberg, check_samples, one_comparison, two_sided
 from melisma.errors import MelismaError
 from melisma.methylome import contig_offsets, single_mark
@@ -39,7 +39,8 @@ class GivenRegionTests:
 
     `table` has a row a given region, in their order: region, contig, start, end, name, mark,
     sites, tested (sites that can be), statistic (t), df, delta_beta, ci_low, ci_high, p, q,
-    reason (why p is null; else null).
+    reason (why p is null; else null). Of several coefficients at once the statistic is F on
+    (comparison.k, df), and delta_beta and `between` are as in `RegionTests`.
     """
 
     table: pl.DataFrame
@@ -77,7 +78,8 @@ def region_tests(
     A region's statistic is the information-weighted sum of its sites' scores. The same sum of the
     residuals in the directions that are not the exposure's gives its variance, whatever the
     correlation of its sites; variances are squeezed across regions of about as many sites
-    (Smyth 2004), and t has the residual and the prior's degrees of freedom.
+    (Smyth 2004), and t, or F of several coefficients, has the residual and the prior's degrees of
+    freedom.
 
     Parameters
     ----------
@@ -93,11 +95,14 @@ def region_tests(
     MelismaError
         As `site_tests`, and where no region can be tested.
     """
-    comparison = one_comparison(design, contrast)
+    comparison = one_comparison(design, contrast, several=True)
     check_samples(methylome, design)
     methylome = single_mark(methylome, mark)
     engine = build_engine(methylome, comparison)
-    moves = draw_moves(comparison, _LEARNING_MOVES, seed=1)
+    if comparison.k == 1:
+        moves = draw_moves(comparison, _LEARNING_MOVES, seed=1)
+    else:
+        moves = draw_moves_of_several(comparison, _LEARNING_MOVES, seed=1, fewest=1)
     null = learn_null(methylome, engine, moves)
     first, last = _sites_of(methylome, regions)
     sums = _sum_regions(methylome, engine, moves, null, first, last)
@@ -208,10 +213,12 @@ def _sum_lot(
     keep = can_test(engine.fit(stretch.methylated, stretch.coverage))
     error = np.zeros(stretch.coverage.shape)
     root, df = np.zeros((2, len(keep)))
-    _given_kernels.aligned_residuals(
-        stretch.methylated, stretch.coverage, moves.anchor, engine.group, engine.n_groups,
-        engine.dispersion.knots, engine.dispersion.rho, keep, error, root, df,
-    )  # fmt: skip
+    common = (engine.group, engine.n_groups, engine.dispersion.knots, engine.dispersion.rho, keep)
+    counts, k = (stretch.methylated, stretch.coverage), engine.comparison.k
+    if k > 1:
+        _vectors.aligned_vectors(*counts, moves.anchor, k, *common, error, root, df)
+    else:
+        _given_kernels.aligned_residuals(*counts, moves.anchor, *common, error, root, df)
     strata = strata_of(stretch, null.coverage_edges)
     total, freedom, tested = _given_kernels.region_sums(
         error, root, df, null.scale[strata], null.shared[strata],
@@ -224,15 +231,17 @@ def _sum_lot(
 def _moderated(
     total: Floats, freedom: Floats, tested: Ints, along: Floats, units: int
 ) -> tuple[Floats, Floats]:
-    """t and its degrees of freedom, variances squeezed among regions of about as many sites.
+    """t or F and its degrees of freedom, variances squeezed among regions of about as many sites.
 
-    Where regions are few each keeps its own.
+    along : (k, units) orthonormal exposures. Where regions are few each keeps its own variance.
     """
-    u = total @ along
-    residual = np.maximum((total**2).sum(axis=1) - u**2, 0.0)
+    u = total @ along.T
+    residual = np.maximum((total**2).sum(axis=1) - (u**2).sum(axis=1), 0.0)
     variance, df = moderate_regions(residual, freedom, tested, units)
     with np.errstate(divide="ignore"):
-        return u / np.sqrt(variance), df
+        if len(along) > 1:
+            return (u**2).mean(axis=1) / variance, df
+        return u[:, 0] / np.sqrt(variance), df
 
 
 def _results(
@@ -243,13 +252,14 @@ def _results(
     sites: Ints,
     sums: _Sums,
 ) -> GivenRegionTests:
-    t, df = _moderated(
-        sums.total, sums.freedom, sums.tested, moves.anchor[-1], engine.comparison.n_units
+    k, levelled = engine.comparison.k, Levelled(sums.methylated, sums.coverage)
+    statistic, df = _moderated(
+        sums.total, sums.freedom, sums.tested, moves.anchor[-k:], engine.comparison.n_units
     )
-    effects = region_effects(engine, Levelled(sums.methylated, sums.coverage))
-    values = {"statistic": t, "df": df}
+    effects = region_effects(engine, levelled)
+    values = {"statistic": statistic, "df": df}
     values |= dict(zip(("delta_beta", "ci_low", "ci_high"), effects, strict=True))
-    values["p"] = two_sided(t, df)
+    values["p"] = two_sided(statistic, df) if k == 1 else f_tail(statistic, k, df)
     columns = {}
     for name, column in values.items():
         columns[name] = np.full(len(regions), np.nan)
@@ -274,6 +284,11 @@ def _results(
         .when(pl.lit(pl.Series(tested == 0)))
         .then(pl.lit(NOT_TESTABLE)),
     )
+    if engine.comparison.contrast.among:
+        rows = np.full(len(regions), None, dtype=object)
+        rows[sums.region] = region_between(engine, levelled).to_numpy()
+        between = pl.Series("between", rows.tolist(), dtype=pl.String)
+        table = table.insert_column(table.get_column_index("delta_beta"), between)
     return GivenRegionTests(
         table=table.with_columns(pl.col(pl.Float64).fill_nan(None)),
         comparison=engine.comparison,

@@ -9,12 +9,11 @@ import xarray as xr
 
 from melisma.design import Comparison, Contrast, Design, NoReplicates, make_contrasts
 from melisma.differential import _no_replicates
-from melisma.differential._effects import Effects
 from melisma.differential._engine import Engine, build_engine
 from melisma.differential._judge import judge
 from melisma.differential._kernels import Floats
-from melisma.differential._moderation import FEWEST_FOR_INTERVALS, moderate_regions
-from melisma.differential._relabel import draw_moves
+from melisma.differential._region_effects import known_interval, region_between, region_effects
+from melisma.differential._relabel import draw_moves, draw_moves_of_several
 from melisma.differential._search import (
     Candidates,
     Levelled,
@@ -30,7 +29,7 @@ from melisma.differential._shift import (
     moving_share,
     shift_note,
 )
-from melisma.differential.sites import check_samples, mover_interval, one_comparison
+from melisma.differential.sites import check_samples, one_comparison
 from melisma.errors import MelismaError
 from melisma.methylome import CONTEXTS, single_mark
 
@@ -54,9 +53,12 @@ class RegionTests:
     statistic, delta_beta, ci_low, ci_high, p, q, p_family, and where the genome moves as a whole
     delta_shift and p_shift. `null` says what stands for no effect, `relabellings` how many of it;
     `called_by_relabelling` how many regions each would have called at the same cut; `distinct` is
-    the number of distinct relabellings. Where contexts are searched apart `relabellings` is the
-    fewest of them and `by_context` has each one's. `comparison` and `engine` are None without
-    replicates. `notes` says what a reader of the result must know.
+    the number of distinct relabellings. Where the contrast asks about several coefficients at once
+    the statistic has no sign, there is no interval, and for a factor delta_beta is the largest
+    difference between two of its levels, which the column `between` names. Where contexts are
+    searched apart `relabellings` is the fewest of them and `by_context` has each one's.
+    `comparison` and `engine` are None without replicates. `notes` says what a reader of the result
+    must know.
     """
 
     table: pl.DataFrame
@@ -143,7 +145,9 @@ def find_regions(
     autocorrelation allowed for. The same search runs on relabelled data (whole samples, within
     exchangeability blocks) or, where fewer than 200 distinct relabellings exist, on rotated
     residuals, and q is the expected number of null regions outside called regions over the
-    observed number. Contexts (CG, CHG, CHH) are searched apart, each with its own q.
+    observed number. Contexts (CG, CHG, CHH) are searched apart, each with its own q. Of several
+    coefficients (a factor, a term) the scores are vectors, and the statistic is their sum's length
+    as a normal score; they are judged by relabellings only.
 
     Parameters
     ----------
@@ -163,14 +167,17 @@ def find_regions(
     Raises
     ------
     MelismaError
-        As `site_tests`; without replicates, unless `no_replicates` asks for it.
+        As `site_tests`; without replicates, unless `no_replicates` asks for it; of several
+        coefficients, fewer than 200 distinct relabellings.
     """
     check_samples(methylome, design)
     asked = _Asked(design, contrast, q, relabellings, seed, search)
     methylome = single_mark(methylome, mark)
     try:
-        comparison = one_comparison(design, contrast)
+        comparison = one_comparison(design, contrast, several=True)
     except NoReplicates as error:
+        if len(make_contrasts(design, contrast)[0].vectors) > 1:
+            raise
         if not no_replicates:
             raise NoReplicates(
                 f"{error} Or ask for regions without replicates (--no-replicates): their variance "
@@ -216,13 +223,21 @@ def _by_context(methylome: xr.Dataset, context: str | None) -> dict[str, xr.Data
 
 
 def _with_replicates(methylome: xr.Dataset, asked: _Asked, comparison: Comparison) -> RegionTests:
+    draw = draw_moves if comparison.k == 1 else draw_moves_of_several
+    moves = draw(comparison, asked.moves(methylome), asked.seed)
     engine = build_engine(methylome, comparison)
-    moves = draw_moves(comparison, asked.moves(methylome), asked.seed)
     null = learn_null(methylome, engine, moves)
     candidates, levelled = search_regions(methylome, engine, moves, null, asked.search)
     shift = None
-    if moving_share(null.scores) > GLOBAL_SHIFT:
+    notes = (*comparison.notes, *engine.notes)
+    moving = moving_share(null.scores)
+    if moving > GLOBAL_SHIFT and comparison.k == 1:
         shift = learn_shift(methylome, engine, null.scores)
+    elif moving > GLOBAL_SHIFT:
+        notes += (
+            f"About {moving:.0%} of {len(null.scores):,} tested sites move: a global shift, which "
+            "single regions do not explain.",
+        )
     found = RegionTests(
         table=pl.DataFrame(),
         contrast=comparison.contrast,
@@ -236,10 +251,15 @@ def _with_replicates(methylome: xr.Dataset, asked: _Asked, comparison: Compariso
         q=asked.q,
         seed=asked.seed,
         search=asked.search,
-        notes=(*comparison.notes, *engine.notes),
+        notes=notes,
     )
     effects = region_effects(engine, levelled)
-    return _judged(methylome, found, candidates, levelled, effects, shift)
+    judged = _judged(methylome, found, candidates, levelled, effects, shift)
+    if not comparison.contrast.among:
+        return judged
+    table = judged.table
+    place = table.get_column_index("delta_beta")
+    return replace(judged, table=table.insert_column(place, region_between(engine, levelled)))
 
 
 def _without_replicates(methylome: xr.Dataset, asked: _Asked) -> RegionTests:
@@ -267,7 +287,7 @@ def _without_replicates(methylome: xr.Dataset, asked: _Asked) -> RegionTests:
     )
     effects = _no_replicates.effects(levelled, learned.dispersion)
     shift = learned.shift if learned.shift.moving > GLOBAL_SHIFT else None
-    return _judged(methylome, found, candidates, levelled, _interval(effects), shift)
+    return _judged(methylome, found, candidates, levelled, known_interval(effects), shift)
 
 
 def _judged(
@@ -362,24 +382,3 @@ def _places(methylome: xr.Dataset, candidates: Candidates) -> pl.DataFrame:
         columns["context"].alias("context"),
         pl.Series("sites", end - start),
     )
-
-
-def region_effects(engine: Engine, levelled: Levelled) -> tuple[Floats, Floats, Floats]:
-    """Difference of each region's levels, with an interval from the units' variation.
-
-    A region's dispersion is squeezed towards those of regions of about as many reads.
-    """
-    effects = engine.effects(levelled.methylated, levelled.coverage)
-    dispersion, df = moderate_regions(
-        effects.residual, effects.df, levelled.coverage.sum(axis=1), engine.comparison.n_units,
-        FEWEST_FOR_INTERVALS,
-    )  # fmt: skip
-    # A common dispersion is not known better than all regions together know it.
-    df = np.minimum(df, effects.df.sum())
-    return effects.delta, *mover_interval(effects, dispersion, df)
-
-
-def _interval(effects: Effects) -> tuple[Floats, Floats, Floats]:
-    """Difference and interval where the dispersion is already in the effective reads."""
-    known = np.ones(len(effects.delta))
-    return effects.delta, *mover_interval(effects, known, np.full(len(known), np.inf))

@@ -339,12 +339,16 @@ def _filter_note(filtered: Filtered | None) -> tuple[str, ...]:
 def _between(engine: Engine | ArrayEngine, columns: dict[str, Any]) -> pl.Series | None:
     """A column that names the two levels of the largest difference, `b - a`, for a factor."""
     levels = engine.comparison.contrast.among
-    if not levels:
-        return None
-    names = pl.Series(levels, dtype=pl.String)
-    late, early = (names.gather(columns["between"][:, k].astype(np.int64)) for k in (0, 1))
-    known = pl.Series(np.isfinite(columns["delta_beta"]))
-    both = pl.DataFrame({"late": late, "early": early, "known": known})
+    return between_levels(levels, columns["delta_beta"], columns["between"]) if levels else None
+
+
+def between_levels(
+    levels: tuple[str, ...], delta: Floats, between: npt.NDArray[np.int16]
+) -> pl.Series:
+    """The names of the two levels of `largest_difference`, `b - a`; null where it is unknown."""
+    words = pl.Series(levels, dtype=pl.String)
+    late, early = (words.gather(between[:, k].astype(np.int64)) for k in (0, 1))
+    both = pl.DataFrame({"late": late, "early": early, "known": pl.Series(np.isfinite(delta))})
     text = pl.when("known").then(pl.format("{} - {}", "late", "early"))
     return both.select(text.alias("between"))["between"]
 

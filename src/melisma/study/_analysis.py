@@ -176,7 +176,7 @@ def _summary(asked: Question, found: _Found, config: StudyConfig) -> dict[str, A
         "no_replicates": bool(asked.no_replicates),
         **about,
         "sites": sites,
-        "regions": _regions_summary(found.regions, config, said),
+        "regions": _regions_summary(found.regions, config, said, signed=len(contrast.vectors) == 1),
         "calibration": _calibration_summary(found),
     }
 
@@ -243,7 +243,11 @@ def _sites_summary(sites: SiteTests, q: float) -> dict[str, Any]:
 
 
 def _regions_summary(
-    regions: RegionTests | GivenRegionTests | str, config: StudyConfig, said: tuple[str, ...]
+    regions: RegionTests | GivenRegionTests | str,
+    config: StudyConfig,
+    said: tuple[str, ...],
+    *,
+    signed: bool,
 ) -> dict[str, Any]:
     if isinstance(regions, str):
         return {"refused": regions}
@@ -252,7 +256,7 @@ def _regions_summary(
     common = {
         "candidates": len(regions.table),
         "significant": len(called),
-        **_ways(called, signed=True),
+        **_ways(called, signed=signed),
         "q": section.q,
         "smallest_q": _number(regions.table["q"].min()),
         "notes": [note for note in regions.notes if note not in said],
