@@ -43,6 +43,10 @@ def sites(
             help="Use blocks of one level too, by one correlation within blocks.",
         ),
     ] = False,
+    variance: Annotated[
+        str,
+        typer.Option(help="`equal`, or `unequal`: each of two levels has a variance of its own."),
+    ] = "equal",
     filtered: Annotated[
         bool,
         typer.Option(
@@ -76,6 +80,8 @@ def sites(
     check_output(out)
     if test not in TESTS:
         raise MelismaError(f"The test {test!r} is not known: use {' or '.join(TESTS)}.")
+    if variance not in VARIANCES:
+        raise MelismaError(f"The variance {variance!r} is not known: use {' or '.join(VARIANCES)}.")
     with terminal():
         methylome, design = open_with_design(store, formula, block, drop_missing=drop_missing)
         contrasts = make_contrasts(design, contrast)
@@ -97,6 +103,7 @@ def sites(
                 test=TESTS[test],
                 filter_at=q if filtered else None,
                 incomplete=incomplete,
+                variance=VARIANCES[variance],
             )
             for one in contrasts
         ]
@@ -240,6 +247,7 @@ def probability(value: float, how: str) -> str:
 
 SHOWN = 10
 TESTS: dict[str, Literal["score", "arcsine"]] = {"score": "score", "fast": "arcsine"}
+VARIANCES: dict[str, Literal["equal", "unequal"]] = {"equal": "equal", "unequal": "unequal"}
 
 
 def show_rest(called: int, out: Path | None) -> None:

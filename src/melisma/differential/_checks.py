@@ -7,10 +7,16 @@ from melisma.differential._whitening import Floats
 
 MAX_VARIANCE_RATIO = 1.5
 MAX_COVERAGE_R2 = 0.6
+_ASSUMED = (
+    "p-values assume equal variances and, where the groups' sizes differ, are too small if the "
+    "smaller group varies more; relabelled data cannot show this."
+)
+_OFFER = " melisma sites --variance unequal gives each group a variance of its own."
+_ALLOWED = "each group has a variance of its own here."
 
 
 def check_assumptions(
-    comparison: Comparison, residuals: Floats, coverage: Floats
+    comparison: Comparison, residuals: Floats, coverage: Floats, *, unequal: bool = False
 ) -> tuple[str, ...]:
     """Sentences for groups of unlike variance and an exposure that goes with coverage.
 
@@ -18,6 +24,7 @@ def check_assumptions(
     ----------
     residuals : (sites, units) whitened full-model residuals, rows of unit length or zero
     coverage : (sites, units)
+    unequal : the test allows for sides of unlike variance
     """
     notes: list[str] = []
     if comparison.side is not None and comparison.contrast.levels is not None:
@@ -27,12 +34,13 @@ def check_assumptions(
         varies = [(residuals[:, s] ** 2).sum() / max((1 - leverage[s]).sum(), 1e-9) for s in sides]
         order = np.argsort(varies)
         quiet, noisy = (comparison.contrast.levels[k] for k in order)
+        within = comparison.unit == "samples within blocks" or comparison.correlated is not None
         ratio = varies[order[1]] / max(varies[order[0]], 1e-9)
         if ratio > MAX_VARIANCE_RATIO:
             notes.append(
-                f"The {noisy} samples vary {ratio:.1f} times as much as the {quiet} ones: p-values "
-                "assume equal variances and, where the groups' sizes differ, are too small if the "
-                "smaller group varies more; relabelled data cannot show this."
+                f"The {noisy} samples vary {ratio:.1f} times as much as the {quiet} ones: "
+                + (_ALLOWED if unequal else _ASSUMED)
+                + ("" if unequal or within else _OFFER)
             )
     depth = np.log(np.maximum(coverage.mean(axis=0), 1e-9))
     depth = depth - comparison.reduced @ (comparison.reduced.T @ depth)

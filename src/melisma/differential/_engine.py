@@ -106,7 +106,7 @@ class Engine:
                 ),
             )  # fmt: skip
 
-        return _in_threads(kernel, methylated, coverage)[0]
+        return in_threads(kernel, methylated, coverage)[0]
 
     @property
     def has_saddlepoint(self) -> bool:
@@ -151,7 +151,7 @@ class Engine:
                 ),
             )  # fmt: skip
 
-        moved = _in_threads(kernel, methylated, coverage, score, df, keep)[0]
+        moved = in_threads(kernel, methylated, coverage, score, df, keep)[0]
         changed = np.where(moved == score, tail, ndtr(-np.abs(moved)))
         return np.where(keep, 2.0 * changed, np.nan)
 
@@ -170,7 +170,7 @@ class Engine:
                 self.dispersion.knots, self.dispersion.rho,
             )  # fmt: skip
 
-        return Effects(*_in_threads(kernel, methylated, coverage))
+        return Effects(*in_threads(kernel, methylated, coverage))
 
     def relabelled(
         self, methylated: Floats, coverage: Floats, exposures: Floats, keep: npt.NDArray[np.bool_]
@@ -196,7 +196,7 @@ class Engine:
                 self.limits, k,
             )  # fmt: skip
 
-        z, a = _in_threads(kernel, methylated, coverage, keep, axis=(1, 1))
+        z, a = in_threads(kernel, methylated, coverage, keep, axis=(1, 1))
         return z, a
 
     def _relabelled_ratios(
@@ -212,7 +212,7 @@ class Engine:
                 self.limits, k,
             )  # fmt: skip
 
-        ratio, df = _in_threads(kernel, methylated, coverage, keep, axis=(1, 1))
+        ratio, df = in_threads(kernel, methylated, coverage, keep, axis=(1, 1))
         z = -ndtri(np.maximum(f_tail(ratio, self.comparison.k, df), 1e-300))
         return z.astype(np.float32), np.isfinite(ratio).astype(np.float32)
 
@@ -262,10 +262,13 @@ def can_test(fit: SiteFit) -> npt.NDArray[np.bool_]:
     return enough & (np.abs(fit.skewness) <= fit.max_skewness + ROUNDING)
 
 
-def build_engine(methylome: xr.Dataset, comparison: Comparison, *, arcsine: bool = False) -> Engine:
+def build_engine(
+    methylome: xr.Dataset, comparison: Comparison, *, arcsine: bool = False, unequal: bool = False
+) -> Engine:
     """Learn dispersion and prior of a comparison from evenly spaced stretches of the methylome.
 
-    With `arcsine` its site tests are least squares of arcsine levels, else score tests.
+    With `arcsine` its site tests are least squares of arcsine levels, else score tests; with
+    `unequal` the notes are those of a test that allows for unequal variances.
 
     Raises
     ------
@@ -315,7 +318,7 @@ def build_engine(methylome: xr.Dataset, comparison: Comparison, *, arcsine: bool
     # Contiguous, as everywhere: for other strides numba would compile its kernel anew.
     some = np.ascontiguousarray(methylated[::step]), np.ascontiguousarray(coverage[::step])
     residuals = engine.residuals(*some, keep[::step].copy())
-    notes = check_assumptions(comparison, residuals, some[1])
+    notes = check_assumptions(comparison, residuals, some[1], unequal=unequal)
     return replace(engine, notes=notes)
 
 
@@ -363,7 +366,7 @@ def _fit(engine: Engine, methylated: Floats, coverage: Floats, dispersion: Dispe
             engine.comparison.exposure, dispersion.knots, dispersion.rho,
         )  # fmt: skip
 
-    return SiteFit(*_in_threads(kernel, methylated, coverage), max_skewness=limit)
+    return SiteFit(*in_threads(kernel, methylated, coverage), max_skewness=limit)
 
 
 def _fit_correlated(
@@ -380,10 +383,10 @@ def _fit_correlated(
             int(block.max()) + 1, engine.correlation, dispersion.knots, dispersion.rho,
         )  # fmt: skip
 
-    return _in_threads(kernel, methylated, coverage)
+    return in_threads(kernel, methylated, coverage)
 
 
-def _in_threads(
+def in_threads(
     kernel: Callable[..., Any], *arrays: npt.NDArray[Any], axis: tuple[int, ...] | None = None
 ) -> tuple[npt.NDArray[Any], ...]:
     """Run a kernel on stretches of sites in threads (kernels release the GIL), results joined."""

@@ -25,6 +25,11 @@ from melisma.differential._filter import Filtered, filter_by_reads
 from melisma.differential._filter import benjamini_hochberg as benjamini_hochberg
 from melisma.differential._kernels import Floats
 from melisma.differential._site_table import Columns, site_table
+from melisma.differential._unequal_engine import (
+    UNTESTABLE_SIDES,
+    UnequalEngine,
+    build_unequal,
+)
 from melisma.errors import MelismaError
 from melisma.methylome import Block, blocks, single_mark
 
@@ -73,6 +78,7 @@ def site_tests(
     test: Literal["score", "arcsine"] = "score",
     filter_at: float | None = None,
     incomplete: bool = False,
+    variance: Literal["equal", "unequal"] = "equal",
 ) -> SiteTests:
     """Which sites' marks differ along a contrast, the variation between samples allowed for.
 
@@ -99,6 +105,8 @@ def site_tests(
         chosen for the most sites with q below this; their q is null (of counts only)
     incomplete : use blocks that hold one level only, by one correlation within blocks for all
         sites and generalised least squares, instead of one fixed effect a block (score test)
+    variance : "unequal" gives each of the two levels that are compared a dispersion and a prior of
+        its own, and t Satterthwaite's degrees of freedom (score test, samples or whole blocks)
 
     Returns
     -------
@@ -109,12 +117,16 @@ def site_tests(
     Raises
     ------
     MelismaError
-        The contrast cannot be estimated, there are no replicates, no site can be tested, or
-        design and methylome have different samples.
+        The contrast cannot be estimated, there are no replicates, no site can be tested,
+        design and methylome have different samples, or unequal variances are asked for within
+        blocks or of something else than two levels.
     """
     comparison = one_comparison(design, contrast, several=True, incomplete=incomplete)
     if comparison.correlated is not None and (test == "arcsine" or "beta" in methylome):
         raise MelismaError("Incomplete blocks are used by the score test of counts only.")
+    unequal = variance == "unequal"
+    if unequal and (test == "arcsine" or "beta" in methylome):
+        raise MelismaError("Unequal variances are allowed for by the score test of counts only.")
     methylome = of_design(methylome, design)
     methylome = single_mark(methylome, mark)
     if "beta" in methylome:
@@ -124,7 +136,10 @@ def site_tests(
                 columns.pop("coefficients")
             )
         return _results(methylome, array_engine, columns, UNTESTABLE_LEVELS)
-    engine = build_engine(methylome, comparison, arcsine=test == "arcsine")
+    if unequal:
+        engine = build_unequal(methylome, comparison)
+    else:
+        engine = build_engine(methylome, comparison, arcsine=test == "arcsine")
     columns = Columns(methylome.sizes["site"])
     with progress.stage("Testing sites", methylome.sizes["site"]) as advance:
         for block in blocks(methylome):
@@ -138,7 +153,8 @@ def site_tests(
     if filter_at is not None:
         filtered = filter_by_reads(values["p"], values.pop("reads"), filter_at)
     del columns
-    return _results(methylome, engine, values, UNTESTABLE, filtered)
+    reasons = UNTESTABLE_SIDES if unequal else UNTESTABLE
+    return _results(methylome, engine, values, reasons, filtered)
 
 
 def one_comparison(
@@ -182,11 +198,16 @@ def check_samples(methylome: xr.Dataset, design: Design) -> None:
 
 def _test_block(engine: Engine, block: Block) -> dict[str, Any]:
     methylated, coverage = engine.pool(block.methylated, block.coverage)
-    fit = engine.fit(methylated, coverage)
-    tested = can_test(fit)
-    variance, df = engine.variance(fit)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        statistic = np.where(tested, fit.score / np.sqrt(fit.information * variance), np.nan)
+    p = None
+    if isinstance(engine, UnequalEngine):
+        fit, statistic, df, p = engine.test(methylated, coverage)
+        tested = can_test(fit)
+    else:
+        fit = engine.fit(methylated, coverage)
+        tested = can_test(fit)
+        variance, df = engine.variance(fit)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            statistic = np.where(tested, fit.score / np.sqrt(fit.information * variance), np.nan)
     unknown = np.where(tested, 0.0, np.nan)
     between = {}
     k = engine.comparison.k
@@ -201,7 +222,8 @@ def _test_block(engine: Engine, block: Block) -> dict[str, Any]:
         effects = engine.effects(methylated, coverage)
         delta = effects.delta
         ci_low, ci_high = mover_interval(effects, *engine.effect_variance(effects))
-    p = engine.p_values(methylated, coverage, statistic, df, tested)
+    if p is None:
+        p = engine.p_values(methylated, coverage, statistic, df, tested)
     return {
         "contig": block.contig,
         "position": block.position,
