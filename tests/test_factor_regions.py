@@ -1,9 +1,13 @@
 """Regions of several coefficients at once: found, judged, and refused."""
 
+import re
+
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from melisma.cli import app
 from melisma.design import compare, make_contrasts, make_design
 from melisma.differential import find_regions, region_tests, simulate, tiles
 from melisma.differential._engine import build_engine, can_test
@@ -19,6 +23,7 @@ from melisma.differential._segments import find_segments
 from melisma.differential._stretches import Stretch
 from melisma.differential._vector_search import cut_of, moved_vectors, normal_length
 from melisma.differential._vectors import find_vector_segments
+from melisma.differential.simulate import Baseline, simulate_store
 from melisma.errors import MelismaError
 from melisma.methylome import sample_sheet
 
@@ -203,3 +208,23 @@ def test_given_regions_by_F():
     assert len(p) > 700
     assert 0.03 < (p < 0.05).mean() < 0.07
     assert np.median(p) == pytest.approx(0.5, abs=0.06)
+
+
+def test_the_command_prints_the_two_levels(tmp_path):
+    rng = np.random.default_rng(2)
+    sheet = {"sample": [f"s{i}" for i in range(12)], "g": list(FOUR)}
+    baseline = Baseline(
+        np.cumsum(rng.integers(2, 90, 3000)), rng.beta(2, 1, 3000), np.full(3000, 12.0)
+    )
+    store = tmp_path / "study.zarr"
+    exposure = np.array([0.0] * 9 + [1.0] * 3)
+    options = {"seed": 2, "exposure": exposure, "regions": 4.0, "delta": 0.5}
+    simulate_store(store, ["chr1"], [baseline], sheet, **options)
+    asked = ["regions", str(store), "-f", "~ g", "-c", "g"]
+    found = CliRunner().invoke(app, [*asked, "--relabellings", "60"])
+    assert found.exit_code == 0, found.output
+    assert "60 relabellings of 15,400" in found.output
+    assert re.search(r"\(d - [abc]\) +–", found.output)
+    given = CliRunner().invoke(app, [*asked, "--tiles", "1000"])
+    assert given.exit_code == 0, given.output
+    assert re.search(r"\(d - [abc]\) +–", given.output)

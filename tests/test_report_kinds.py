@@ -248,6 +248,26 @@ def test_small_designs_say_that_rotations_judged_their_regions(rotated: Path) ->
     assert 'class="banner"' not in _html(rotated)
 
 
+def test_regions_of_all_levels_name_the_two_that_differ_most(tmp_path: Path) -> None:
+    study = _counts_study(tmp_path, 12, "[regions]\nrelabellings = 40\n")
+    levels = "aaacccbbbddd"
+    lines = [f"s{k}\ts{k}.cov\t{level}" for k, level in enumerate(levels)]
+    (tmp_path / "samples.tsv").write_text("\n".join(["sample\tpath\tg", *lines]) + "\n")
+    run_study(study, tmp_path / "out")
+    record, text = _record(tmp_path / "out"), _text(tmp_path / "out")
+    regions = pl.read_parquet(tmp_path / "out" / "tables" / "design.g.regions.parquet")
+    called = regions.filter(pl.col("q") < 0.05)
+    assert record["regions"]["significant"] == len(called) >= 8
+    assert record["regions"]["higher"] is record["regions"]["lower"] is None
+    assert record["regions"]["null"] == "relabellings"
+    assert set(called["between"]) <= {"b - a", "c - b", "d - a", "d - c"}
+    assert f"{len(called)} regions of {len(regions)} candidates pass q < .05." in text
+    assert "the length of their vector is what stays high" in text
+    tables = {table["key"]: table for table in _data(tmp_path / "out")["tables"]}
+    assert "between" in tables["design.g.regions"]["columns"]
+    assert "None" not in text
+
+
 def test_genes_and_islands_stand_beside_called_places(rotated: Path) -> None:
     tables = rotated / "tables"
     called = pl.read_parquet(tables / "design.g_b_vs_a.called.parquet")

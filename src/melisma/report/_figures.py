@@ -221,7 +221,7 @@ def _region_bars(
             "size": 9,
             "line": {
                 "width": 2.5,
-                "color": [tokens[0] if r["delta_beta"] > 0 else tokens[1] for r in rows],
+                "color": [tokens[0] if (r["delta_beta"] or 0) > 0 else tokens[1] for r in rows],
             },
         },
         "cliponaxis": False,

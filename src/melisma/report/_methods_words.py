@@ -162,6 +162,11 @@ def _regions(study: Study, cite: _Cited) -> str:
             "judged against the same search on data without the effect, with called regions "
             "masked so that they do not count as chance."
         )
+        if any(c.joint for c in tested):
+            texts.append(
+                "Of several coefficients at once the statistics are smoothed one by one, and the "
+                "length of their vector is what stays high."
+            )
     if "relabelling" in nulls:
         texts.append(
             "These are relabelled data, the exposure moved between exchangeable units after the "

@@ -29,8 +29,8 @@ _SITE_COLUMNS = (
     "ci_high", "statistic", "df", "p", "q", "n_used", *_ANNOTATION,
 )  # fmt: skip
 _REGION_COLUMNS = (
-    "region", "contig", "start", "end", "name", "context", "sites", "statistic", "delta_beta",
-    "ci_low", "ci_high", "p", "q", "p_family", "delta_shift", "p_shift", *_ANNOTATION,
+    "region", "contig", "start", "end", "name", "context", "sites", "statistic", "between",
+    "delta_beta", "ci_low", "ci_high", "p", "q", "p_family", "delta_shift", "p_shift", *_ANNOTATION,
 )  # fmt: skip
 
 
