@@ -170,8 +170,8 @@ def one_comparison(
     if len(contrast.vectors) > 1 and not several:
         pairs = f" pairwise({contrast.column}) or" if contrast.among else ""
         raise MelismaError(
-            f"{contrast.name} is {len(contrast.vectors)} coefficients at once, which only the site "
-            f"tests can judge: ask for{pairs} one coefficient."
+            f"{contrast.name} is {len(contrast.vectors)} coefficients at once, which only tests of "
+            f"sites and regions can judge: ask for{pairs} one coefficient."
         )
     return compare(design, contrast, incomplete=incomplete)
 
