@@ -386,7 +386,8 @@ def test_broken_rows_are_refused_in_a_sentence(text, sentence, read):
     ("text", "sentence"),
     [
         (b"", r"toy\.txt is empty: it should hold genes"),
-        (b"chr1\t1\t5\tg\n", r"neither GTF nor GFF3, which have nine columns"),
+        (b"chr1\tgene\t5\tg\n", r"neither GTF nor GFF3, which have nine columns"),
+        (b"chr1\t1\t5\tg\n", r"toy\.txt is a BED file, and genes are read from GTF or GFF3"),
         (b'c src gene 1 9 . + . gene_id "g";\n', r"neither GTF nor GFF3, which have nine"),
         (b'c\ts\tgene\t1\t9\t.\t+\t.\tgene_id "g";\nc\ts\tgene\n', r"line 2: it has 3 columns"),
         (gzip.compress(GTF.encode() * 50)[:-12], r"truncated or damaged"),
