@@ -18,8 +18,8 @@ _FAR = 600.0
 def normal_length(squares: Floats, k: int) -> Floats:
     """The size of a normal score as unlikely, on both sides, as a chi-square of k is above.
 
-    >>> normal_length(np.array([0.0, 9.0, 7.8147]), 1).round(2).tolist()
-    [0.0, 3.0, 2.8]
+    >>> normal_length(np.array([1.0, 9.0, 7.8147]), 1).round(2).tolist()
+    [1.0, 3.0, 2.8]
     >>> normal_length(np.array([7.8147]), 3).round(2).tolist()
     [1.96]
     """
