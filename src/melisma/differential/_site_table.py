@@ -1,6 +1,5 @@
 """The table of the site tests, of any number of sites, without holding its columns twice."""
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -75,11 +74,8 @@ def site_table(
 
 
 def _words(contig: npt.NDArray[np.integer[Any]], names: list[str]) -> pl.Series:
-    """The contigs' names, null for -1, made run by run: sites are sorted by contig."""
-    begins = np.concatenate([[0], np.flatnonzero(np.diff(contig)) + 1, [len(contig)]])
-    runs = [
-        pl.repeat(names[contig[a]] if contig[a] >= 0 else None, b - a, dtype=pl.String, eager=True)
-        for a, b in pairwise(begins.tolist())
-        if b > a
-    ]
-    return pl.concat(runs) if runs else pl.Series(dtype=pl.String)
+    """The contigs' names, null for -1."""
+    codes = pl.Series(contig)
+    if (contig < 0).any():
+        codes = codes.set(codes < 0, None)
+    return codes.cat.to(pl.Enum(names)).cast(pl.String)
