@@ -1,0 +1,1 @@
+"""Models that learn from sequence and environment how marks are written."""
