@@ -142,7 +142,7 @@ class Model:
         with torch.inference_mode():
             for start in range(0, n, PREDICT_BATCH):
                 at = slice(start, start + PREDICT_BATCH)
-                told = torch.from_numpy(np.ascontiguousarray(rows[at])) if width else None
+                told = torch.from_numpy(rows[at].copy()) if width else None
                 for view, around in views:
                     x = as_input(view[at])
                     known = self._known(around, at, len(x))
@@ -155,7 +155,7 @@ class Model:
             return None
         if neighbours is None:
             return torch.zeros(n, 3, self.config.neighbours)
-        return torch.from_numpy(np.ascontiguousarray(neighbours[at]))
+        return torch.from_numpy(neighbours[at].copy())
 
     def _check(self, codes: Codes) -> None:
         if codes.ndim != 2 or codes.shape[1] != self.config.width:

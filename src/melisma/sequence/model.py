@@ -25,7 +25,7 @@ the beta-binomial is Bernoulli.
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -127,22 +127,23 @@ class Film(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block: normalise, modulate, convolve with gaps, mix channels."""
+    """A residual block: convolve with gaps, modulate, mix channels.
+
+    It begins as the identity, so the tower needs no normalisation, which on short windows would
+    cost as much as the convolutions.
+    """
 
     def __init__(self, config: ModelConfig, dilation: int) -> None:
         super().__init__()
         c = config.channels
-        self.norm = nn.BatchNorm1d(c, affine=False)
-        self.film = Film(config.film if config.environment else 0, c)
         self.conv = nn.Conv1d(c, c, config.kernel, padding="same", dilation=dilation)
+        self.film = Film(config.film if config.environment else 0, c)
         self.mix = nn.Conv1d(c, c, 1)
-        self.drop = nn.Dropout(config.dropout)
-        nn.init.zeros_(self.mix.weight)  # a block begins as the identity
-        nn.init.zeros_(self.mix.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.mix.weight)
+        nn.init.zeros_(cast(Tensor, self.mix.bias))
 
     def forward(self, x: Tensor, told: Tensor | None) -> Tensor:  # (B, C, L)
-        y = F.gelu(self.film(self.norm(x), told))
-        return x + self.drop(self.mix(F.gelu(self.conv(y))))
+        return x + self.mix(F.gelu(self.film(self.conv(x), told)))
 
 
 class Attention(nn.Module):
@@ -235,10 +236,10 @@ class SequenceModel(nn.Module):
             else None
         )
         self.stem = nn.Conv1d(4, c, config.stem, padding="same")
+        self.film_stem = Film(told, c)
         self.tower = nn.ModuleList(Block(config, dilation) for dilation in config.dilations)
         self.position = _position(config)
         self.attention = nn.ModuleList(Attention(config) for _ in range(config.attention))
-        self.norm = nn.BatchNorm1d(c, affine=False)
         self.film = Film(told, c)
         self.narrow = nn.Conv1d(c, config.read_out, 1)
         self.read_out = nn.Linear(config.read_out * config.length, config.hidden)
@@ -272,7 +273,7 @@ class SequenceModel(nn.Module):
         if self.environment is not None and environment is None:
             environment = sequence.new_zeros(b, self.config.environment)
         told = self.environment(environment) if self.environment is not None else None
-        x = self.stem(sequence)  # (B, C, W)
+        x = self.film_stem(self.stem(sequence), told)  # (B, C, W)
         if self.config.pool > 1:
             x = F.avg_pool1d(x, self.config.pool, ceil_mode=True, count_include_pad=False)
         for block in self.tower:
@@ -281,9 +282,8 @@ class SequenceModel(nn.Module):
             x = x + self.position()
         for layer in self.attention:
             x = layer(x, told)
-        x = F.gelu(self.film(self.norm(x), told))
-        x = self.narrow(x)  # (B, read_out, L)
-        hidden = self.read_out(x.flatten(1))  # (B, hidden)
+        x = self.narrow(F.gelu(self.film(x, told)))  # (B, read_out, L)
+        hidden = self.read_out(self.drop(x.flatten(1)))  # (B, hidden)
         if self.neighbours is not None:
             if neighbours is None:
                 neighbours = sequence.new_zeros(b, 3, self.config.neighbours)
