@@ -26,11 +26,13 @@ _EXACT = (*range(1, 129), 160, 192, 256, 384, 512, 768, 1024)
 
 
 class Moments(NamedTuple):
-    """Mean, 1/sd and skewness of Z by level and N, each (levels, reads + 1); N = 0 is unused."""
+    """Mean, 1/sd, skewness and excess kurtosis of Z by level and N, each (levels, reads + 1); N = 0
+    is unused."""
 
     mean: Floats
     precision: Floats
     skewness: Floats
+    kurtosis: Floats
 
 
 def arcsine(methylated: Floats, coverage: Floats) -> Floats:
@@ -38,8 +40,10 @@ def arcsine(methylated: Floats, coverage: Floats) -> Floats:
     return np.arcsin(2.0 * (methylated + _OFFSET) / (coverage + 2.0 * _OFFSET) - 1.0)
 
 
-def beta_binomial_moments(reads: int, level: Floats, rho: Floats) -> tuple[Floats, Floats, Floats]:
-    """Mean, variance and third central moment of Z over M of `reads`, at levels (k,) and rhos."""
+def beta_binomial_moments(
+    reads: int, level: Floats, rho: Floats
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Mean and central moments 2 to 4 of Z over M of `reads`, at levels (k,) and rhos."""
     m = np.arange(reads + 1.0)
     p, r = level[:, None], np.maximum(rho, 1e-6)[:, None]
     a, b = p * (1.0 - r) / r, (1.0 - p) * (1.0 - r) / r
@@ -49,12 +53,17 @@ def beta_binomial_moments(reads: int, level: Floats, rho: Floats) -> tuple[Float
     z = arcsine(m, np.full(reads + 1, float(reads)))
     mean = weight @ z
     apart = z - mean[:, None]
-    return mean, (weight * apart**2).sum(axis=1), (weight * apart**3).sum(axis=1)
+    return mean, *((weight * apart**power).sum(axis=1) for power in (2, 3, 4))
+
+
+def first_level() -> float:
+    """The arcsine scale's value at the table's first level."""
+    return float(np.arcsin(2.0 * _EDGE - 1.0))
 
 
 def table_levels() -> Floats:
     """The table's levels, even on the arcsine scale."""
-    edge = np.arcsin(2.0 * _EDGE - 1.0)
+    edge = first_level()
     return (1.0 + np.sin(np.linspace(edge, -edge, _LEVELS))) / 2.0
 
 
@@ -62,27 +71,38 @@ def moments_of_arcsine(dispersion: Dispersion) -> Moments:
     """The table of Z's moments where rho is that of the dispersion at each level."""
     level = table_levels()
     rho = np.interp(level, dispersion.knots, dispersion.rho)
-    exact = np.array([beta_binomial_moments(n, level, rho) for n in _EXACT])  # (reads, 3, levels)
+    exact = np.array([beta_binomial_moments(n, level, rho) for n in _EXACT])  # (reads, 4, levels)
     inverse = 1.0 / np.array(_EXACT, dtype=np.float64)
     wanted = 1.0 / np.arange(1, _EXACT[-1] + 1)
-    dense = np.empty((3, _LEVELS, _EXACT[-1] + 1))
-    for kind in range(3):
+    dense = np.empty((4, _LEVELS, _EXACT[-1] + 1))
+    for kind in range(4):
         for k in range(_LEVELS):
             values = exact[:, kind, k]
             dense[kind, k, 1:] = np.interp(wanted, inverse[::-1], values[::-1])
             dense[kind, k, 0] = np.nan
     variance = dense[1]
-    return Moments(dense[0], 1.0 / np.sqrt(variance), dense[2] / variance**1.5)
+    return Moments(
+        dense[0], 1.0 / np.sqrt(variance), dense[2] / variance**1.5, dense[3] / variance**2 - 3.0
+    )
 
 
 @njit(cache=True, nogil=True)
-def _at(table, row, share, reads):
+def at(table, row, share, reads):
     """A table between two levels at whole reads."""
     return table[row, reads] + share * (table[row + 1, reads] - table[row, reads])
 
 
 @njit(cache=True, nogil=True)
-def _standardise(methylated, coverage, row, share, mean, precision, s):
+def place(level, first, rows):
+    """The table's row below a level, and the level's share of the way to the next."""
+    where = (np.arcsin(2.0 * level - 1.0) - first) / (-2.0 * first) * (rows - 1)
+    where = min(max(where, 0.0), rows - 1.0)
+    row = min(int(where), rows - 2)
+    return row, where - row
+
+
+@njit(cache=True, nogil=True)
+def standardise(methylated, coverage, row, share, mean, precision, s):
     """Z less its mean, over its standard deviation, and the latter's inverse as the scale."""
     most = mean.shape[1] - 1
     for j in range(len(coverage)):
@@ -91,14 +111,14 @@ def _standardise(methylated, coverage, row, share, mean, precision, s):
         s.error[j] = 0.0
         if n > 0.0:
             whole = min(max(int(n + 0.5), 1), most)
-            s.scale[j] = _at(precision, row, share, whole)
+            s.scale[j] = at(precision, row, share, whole)
             if n > most:
                 # The variance is linear in 1/N through the table's last and the half of it.
-                last = _at(precision, row, share, most) ** -2.0
-                half = _at(precision, row, share, most // 2) ** -2.0
+                last = at(precision, row, share, most) ** -2.0
+                half = at(precision, row, share, most // 2) ** -2.0
                 s.scale[j] = (last - (half - last) * (1.0 - most / n)) ** -0.5
             z = np.arcsin(2.0 * (methylated[j] + _OFFSET) / (n + 2.0 * _OFFSET) - 1.0)
-            s.error[j] = (z - _at(mean, row, share, whole)) * s.scale[j]
+            s.error[j] = (z - at(mean, row, share, whole)) * s.scale[j]
 
 
 @njit(cache=True, nogil=True)
@@ -140,11 +160,8 @@ def fit_arcsine(methylated, coverage, reduced, exposures, mean, precision, skewn
         minor[i] = min(marked, reads - marked)
         if minor[i] < MIN_MINOR_READS - ROUNDING:
             continue
-        place = (np.arcsin(2.0 * level[i] - 1.0) - first) / (-2.0 * first) * (len(mean) - 1)
-        place = min(max(place, 0.0), len(mean) - 1.0)
-        row = min(int(place), len(mean) - 2)
-        share = place - row
-        _standardise(methylated[i], coverage[i], row, share, mean, precision, s)
+        row, share = place(level[i], first, len(mean))
+        standardise(methylated[i], coverage[i], row, share, mean, precision, s)
         rank = orthonormal(columns, s.scale, s.basis, 0)
         clear(s.error, s.basis, rank)
         full = orthonormal(exposures, s.scale, s.basis, rank)
@@ -171,7 +188,7 @@ def fit_arcsine(methylated, coverage, reduced, exposures, mean, precision, skewn
                 for c in range(k):
                     size += s.basis[rank + c, j] ** 2
                 along = s.basis[rank, j] if k == 1 else np.sqrt(size)
-                third += size * along * _at(skewness, row, share, whole)
+                third += size * along * at(skewness, row, share, whole)
         residual[i] = max(total - squares, 0.0)
         skewed[i] = third
     return score, information, residual, df, used, minor, level, excess, skewed

@@ -17,6 +17,7 @@ from scipy.special import chdtrc, fdtrc, ndtr, ndtri, stdtr
 
 from melisma.design import Comparison
 from melisma.differential import _arcsine, _consensus, _effects, _factors, _kernels, _saddlepoint
+from melisma.differential._arcsine_tails import arcsine_tail_scores
 from melisma.differential._checks import MAX_VARIANCE_RATIO as MAX_VARIANCE_RATIO
 from melisma.differential._checks import check_assumptions
 from melisma.differential._effects import Effects
@@ -111,8 +112,13 @@ class Engine:
     @property
     def has_saddlepoint(self) -> bool:
         """Whether p in the tails is the saddlepoint's."""
+        return self.has_tails and self.arcsine is None
+
+    @property
+    def has_tails(self) -> bool:
+        """Whether p in the tails allows for the score's skewness."""
         blocked = self.comparison.unit == "samples within blocks"
-        return not blocked and self.arcsine is None and self.comparison.correlated is None
+        return not blocked and self.comparison.correlated is None
 
     def p_values(
         self,
@@ -124,8 +130,9 @@ class Engine:
     ) -> Floats:
         """p of every site's t, or F where several coefficients are asked about.
 
-        The tails of t, where the score may be skewed, are by the saddlepoint; not within blocks,
-        whose own means two or three units cannot tell well enough for it.
+        The tails of t, where the score may be skewed, are by the saddlepoint, those of the fast
+        test by the Cornish-Fisher expansion; not within blocks, whose own means two or three units
+        cannot tell well enough for it.
 
         Parameters
         ----------
@@ -137,13 +144,20 @@ class Engine:
             return np.where(keep, f_tail(statistic, comparison.k, df), np.nan)
         # stdtr does not take infinite degrees of freedom; 1e10 is the normal to 10 digits.
         tail = stdtr(np.minimum(df, 1e10), -np.abs(statistic))
-        if not self.has_saddlepoint:
+        if not self.has_tails:
             return np.where(keep, 2.0 * tail, np.nan)
         score = -np.sign(statistic) * ndtri(np.maximum(tail, 1e-300))
 
         def kernel(
             m: Floats, n: Floats, z: Floats, d: Floats, k: npt.NDArray[np.bool_]
         ) -> tuple[Floats]:
+            if self.arcsine is not None:
+                return (
+                    arcsine_tail_scores(
+                        m, n, comparison.reduced, _directions(comparison), *self.arcsine,
+                        _arcsine.first_level(), z, d, k,
+                    ),
+                )  # fmt: skip
             return (
                 _saddlepoint.tail_scores(
                     m, n, comparison.reduced, self.group, self.n_groups, comparison.exposure,
@@ -353,8 +367,8 @@ def _fit(engine: Engine, methylated: Floats, coverage: Floats, dispersion: Dispe
     def kernel(m: Floats, n: Floats) -> Any:
         if moments is not None:
             return _arcsine.fit_arcsine(
-                m, n, engine.comparison.reduced, _directions(engine.comparison), *moments,
-                float(np.arcsin(2.0 * _arcsine.table_levels()[0] - 1.0)),
+                m, n, engine.comparison.reduced, _directions(engine.comparison), *moments[:3],
+                _arcsine.first_level(),
             )  # fmt: skip
         if engine.comparison.k > 1:
             return _factors.fit_several(
