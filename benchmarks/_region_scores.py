@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks._chr22 import Chromosome
-from benchmarks._null_designs import FIRST_SEED, groups
+from benchmarks._null_designs import FIRST_SEED
 from melisma.design import make_design
 from melisma.differential import Simulation, find_regions, simulate
 from melisma.errors import MelismaError
@@ -35,13 +35,19 @@ class Scores(NamedTuple):
     jaccard: np.ndarray
 
 
-def planted(chromosome: Chromosome, group: int, seed: int) -> Simulation:
-    """Two groups, with a region a 500 sites planted."""
-    exposure = np.array([0.0] * group + [1.0] * group)
+def sheet(group: int, levels: int = 2) -> dict[str, list[Any]]:
+    """A sheet of so many levels, a, b, ..., of `group` samples each."""
+    names = [chr(ord("a") + level) for level in range(levels) for _ in range(group)]
+    return {"sample": [f"s{i}" for i in range(len(names))], "g": names}
+
+
+def planted(chromosome: Chromosome, group: int, seed: int, levels: int = 2) -> Simulation:
+    """Groups, the last of which differs in a region a 500 sites."""
+    exposure = np.array([0.0] * group * (levels - 1) + [1.0] * group)
     regions = max(len(chromosome.position) // 500, 20)
     return simulate(
         *chromosome,
-        groups(group, group),
+        sheet(group, levels),
         seed=seed,
         exposure=exposure,
         regions=regions,
@@ -49,9 +55,9 @@ def planted(chromosome: Chromosome, group: int, seed: int) -> Simulation:
     )
 
 
-def without_effect(chromosome: Chromosome, group: int, seed: int) -> Simulation:
+def without_effect(chromosome: Chromosome, group: int, seed: int, levels: int = 2) -> Simulation:
     """The matched null of `planted`."""
-    return simulate(*chromosome, groups(group, group), seed=seed + NULL_SEEDS)
+    return simulate(*chromosome, sheet(group, levels), seed=seed + NULL_SEEDS)
 
 
 class Overlaps(NamedTuple):
@@ -147,27 +153,33 @@ def region_scores(
     seeds: int,
     null_seeds: int,
     relabellings: int | None = None,
+    levels: int = 2,
 ) -> dict[str, Any] | str:
-    """Planted regions found by the whole search, calls on nulls; the reason if it refuses."""
-    design = make_design(groups(group, group), "~ g")
+    """Planted regions found by the whole search, calls on nulls; the reason if it refuses.
+
+    Two levels are a difference, more are asked about at once by F.
+    """
+    design = make_design(sheet(group, levels), "~ g")
+    contrast = CONTRAST if levels == 2 else "g"
     rows, recalls, seconds = [], [], []
-    truths = 0
+    truths, null_kind = 0, ""
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-        made = planted(chromosome, group, seed)
+        made = planted(chromosome, group, seed, levels)
         began = time.perf_counter()
         try:
-            result = find_regions(made.methylome, design, CONTRAST, relabellings=relabellings)
+            result = find_regions(made.methylome, design, contrast, relabellings=relabellings)
         except MelismaError as error:
             return str(error)
         seconds.append(time.perf_counter() - began)
         truths += len(made.truth)
+        null_kind = result.null
         rows.append(score(result.significant(), made.truth, chromosome.position))
         best = oracle_recall(result.table, made.truth, chromosome.position)
         recalls.append(min(rows[-1].recall / max(best, 1e-9), 1.0))
     calls = []
     for seed in range(FIRST_SEED, FIRST_SEED + null_seeds):
-        null = without_effect(chromosome, group, seed).methylome
-        result = find_regions(null, design, CONTRAST, relabellings=relabellings)
+        null = without_effect(chromosome, group, seed, levels).methylome
+        result = find_regions(null, design, contrast, relabellings=relabellings)
         calls.append(len(result.significant()))
     return summary(rows) | {
         "recall_of_oracle": round(float(np.mean(recalls)), 3),
@@ -176,7 +188,8 @@ def region_scores(
         "null_seeds_with_calls": sum(n > 0 for n in calls),
         "null_seeds": null_seeds,
         "null_calls": calls,
-        "samples": 2 * group,
+        "null": null_kind,
+        "samples": levels * group,
         "seeds": seeds,
         "planted": truths / seeds,
         "sites": len(chromosome.position),

@@ -26,8 +26,8 @@ from melisma.differential.sites import one_comparison
 from melisma.errors import MelismaError
 from melisma.methylome import open_methylome, sample_sheet, write
 
-# Group size: data sets with planted regions, data sets without an effect.
-REGION_SEEDS = {6: (20, 20), 4: (20, 20), 3: (10, 20)}
+# Levels and samples of each: data sets with planted regions, data sets without an effect.
+REGION_SEEDS = {(2, 6): (20, 20), (2, 4): (20, 20), (2, 3): (10, 20), (4, 2): (10, 20)}
 PROCESSES = 2
 TESTS: tuple[Test, ...] = ("score", "arcsine")
 
@@ -94,9 +94,14 @@ def _null_task(
 
 
 def _region_task(
-    group: int, sites: int, relabellings: int | None, seeds: int, nulls: int
+    levels: int, group: int, sites: int, relabellings: int | None, seeds: int, nulls: int
 ) -> dict[str, Any] | str:
-    return region_scores(chromosome().part(60_000, sites), group, seeds, nulls, relabellings)
+    part = chromosome().part(60_000, sites)
+    return region_scores(part, group, seeds, nulls, relabellings, levels)
+
+
+def _region_name(levels: int, group: int) -> str:
+    return f"{group}v{group}" if levels == 2 else f"{levels}_levels_of_{group}"
 
 
 def sizes_and_regions(*, quick: bool) -> dict[str, Any]:
@@ -106,7 +111,8 @@ def sizes_and_regions(*, quick: bool) -> dict[str, Any]:
     sites, relabellings = (20_000, 40) if quick else (200_000, None)
     designs = [null.name for null in nulls()]
     tasks: dict[Any, tuple[Any, ...]] = {
-        g: (_region_task, g, sites, relabellings, *pair) for g, pair in seeds.items()
+        (_region_name(*each),): (_region_task, *each, sites, relabellings, *pair)
+        for each, pair in seeds.items()
     }
     longest = sorted(designs, key=lambda name: -len(named(name).sheet["sample"]))
     tasks |= {(name, test): (_null_task, name, test, *size) for name in longest for test in TESTS}
@@ -117,7 +123,9 @@ def sizes_and_regions(*, quick: bool) -> dict[str, Any]:
         with ProcessPoolExecutor(PROCESSES, mp_context=context) as pool:
             waiting = {key: pool.submit(*task) for key, task in tasks.items()}
             done = {key: future.result() for key, future in waiting.items()}
-    regions = {f"{g}v{g}": done[g] for g in seeds if isinstance(done[g], dict)}
+    regions = {
+        key[0]: told for key, told in done.items() if len(key) == 1 and isinstance(told, dict)
+    }
     refused = {key: told for key, told in done.items() if isinstance(told, str)}
     ratios = {
         test: {name: done[name, test] for name in designs if (name, test) not in refused}
@@ -128,7 +136,7 @@ def sizes_and_regions(*, quick: bool) -> dict[str, Any]:
         "null_ratio_fast": ratios["arcsine"],
         "regions": {**regions.get("6v6", {}), "designs": regions},
         "skipped": {
-            f"regions {key}v{key}" if isinstance(key, int) else ", ".join(key): told
+            ("regions " if len(key) == 1 else "") + ", ".join(key): told
             for key, told in refused.items()
         },
     }

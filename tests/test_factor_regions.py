@@ -102,7 +102,7 @@ def test_one_coefficient_as_a_vector_is_the_signed_search():
     stretch = Stretch(0, made["position"].values.astype(np.int64), methylated, coverage)
     keep = can_test(engine.fit(methylated, coverage))
     z, root = moved(engine, stretch, moves, keep)
-    vectors, roots = moved_vectors(engine, stretch, moves.rows[:, None], keep)
+    vectors, roots = moved_vectors(engine, stretch, moves._replace(rows=moves.rows[:, None]), keep)
     assert len(signed.start) > 20
     assert vectors[0] == pytest.approx(z, abs=1e-4)
     assert roots == pytest.approx(root, rel=1e-4)
@@ -175,11 +175,59 @@ def test_exposures_move_together():
         assert {tuple(row) for row in moved_rows.T.round(6)} == own
 
 
-def test_too_few_relabellings_are_refused():
-    made = simulated(1, "aabbcc", sites=500).methylome
-    with pytest.raises(MelismaError, match=r"15 distinct relabellings.*pairwise\(g\)"):
+def test_too_few_residual_dimensions_are_refused():
+    made = simulated(1, "aabbc", sites=500).methylome
+    with pytest.raises(MelismaError, match=r"2 residual degrees of freedom.*pairwise\(g\)"):
         searched(made)
-    assert count_distinct(comparison_of("aabb")) == 3  # two levels have rotations instead
+    assert count_distinct(comparison_of("aabb")) == 3  # two levels have rotations, too
+
+
+def test_frames_are_orthonormal_and_see_nothing_of_the_exposures():
+    comparison = comparison_of("aabbccdd")
+    moves = draw_moves_of_several(comparison, 12, seed=1)
+    assert moves.kind == "rotations"
+    assert moves.distinct == 105  # 8! / 2!^4 / 4!
+    for frame in moves.rows[1:]:
+        assert frame @ frame.T == pytest.approx(np.eye(3), abs=1e-9)
+        assert moves.anchor @ frame.T == pytest.approx(np.zeros((4, 3)), abs=1e-9)
+    again = draw_moves_of_several(comparison, 12, seed=1)
+    assert (again.rows == moves.rows).all()
+
+
+def test_rotated_scores_are_of_the_size_of_normal_ones():
+    made = simulated(8, "aabbccdd", sites=400).methylome
+    comparison = comparison_of("aabbccdd")
+    engine, moves = build_engine(made, comparison), draw_moves_of_several(comparison, 3, seed=2)
+    methylated, coverage = engine.pool(made["methylated"].values, made["coverage"].values)
+    stretch = Stretch(0, made["position"].values.astype(np.int64), methylated, coverage)
+    keep = can_test(engine.fit(methylated, coverage)) & (coverage > 0).all(axis=1)
+    z, _ = moved_vectors(engine, stretch, moves, keep)
+    assert keep.sum() > 100
+    for r in (1, 2, 3):
+        score = z[:, 0, keep, r]
+        length = np.linalg.norm(score, axis=0)
+        assert np.isfinite(length).all()
+        assert (length > 0).all()
+        # A frame's share of the residuals is a beta variable of mean k / df.
+        assert 0.9 < (length**2).mean() / 3 < 1.25
+
+
+@pytest.mark.parametrize(("groups", "seed"), [("aabbccdd", 1), ("aabbccdd", 2), ("aabbcc", 3)])
+def test_a_small_null_judged_by_rotations_has_no_call(groups, seed):
+    result = searched(simulated(seed, groups, level=groups[-1]).methylome)
+    assert result.null == "rotations"
+    assert len(result.significant()) == 0
+
+
+def test_small_designs_find_regions_by_rotations():
+    made = simulated(3, "aabbccdd", regions=15)
+    called = searched(made.methylome).significant()
+    true = [
+        bool(((made.truth["start"] < end) & (made.truth["end"] > start)).any())
+        for start, end in called.select("start", "end").iter_rows()
+    ]
+    assert sum(true) >= 8
+    assert len(true) - sum(true) <= 2
 
 
 def test_a_term_has_no_difference():

@@ -68,26 +68,54 @@ def draw_moves(comparison: Comparison, wanted: int, seed: int) -> Moves:
 
 
 def draw_moves_of_several(
-    comparison: Comparison, wanted: int, seed: int, *, fewest: int = MIN_DISTINCT
+    comparison: Comparison, wanted: int, seed: int, *, judged: bool = True
 ) -> Moves:
-    """Relabellings of the rows of k exposures; refused where fewer than `fewest` are distinct."""
-    distinct = count_spaces(comparison)
-    if distinct < fewest:
+    """Relabellings of the rows of k exposures, or rotated frames where fewer than 200 are distinct.
+
+    judged : whether regions are judged by them; else few relabellings will do
+
+    Raises
+    ------
+    MelismaError
+        Frames are wanted, and the residuals have too few dimensions for them.
+    """
+    distinct, k = count_spaces(comparison), comparison.k
+    rotate = judged and distinct < MIN_DISTINCT
+    if rotate and comparison.df_residual <= k:
         others = f"pairwise({comparison.contrast.column}) or " * bool(comparison.contrast.among)
         raise MelismaError(
-            f"{comparison.contrast.name} is {comparison.k} coefficients at once, and "
-            f"{comparison.n_units} {comparison.unit} allow {distinct} distinct relabellings of "
-            f"these, fewer than the {fewest} that regions are judged by: add samples, or ask for "
-            f"{others}one coefficient."
+            f"{comparison.contrast.name} is {k} coefficients at once, and {comparison.n_units} "
+            f"{comparison.unit} allow {distinct} distinct relabellings and leave "
+            f"{comparison.df_residual} residual degrees of freedom, where regions are judged by "
+            f"{MIN_DISTINCT} or by {k + 1}: add samples, or ask for {others}one coefficient."
         )
-    drawn, _ = draw_rows(comparison, min(wanted, distinct - 1), seed)
+    drawn = np.zeros((0, *comparison.exposures.shape))
+    if not rotate:
+        drawn, _ = draw_rows(comparison, min(wanted, distinct - 1), seed)
     rows = np.concatenate([comparison.exposures[None], drawn])
     lengths = np.linalg.norm(comparison.exposures, axis=0)
     products = (comparison.exposures / lengths).T @ (comparison.exposures / lengths)
     turn = np.linalg.inv(np.linalg.cholesky(products)).T / lengths[:, None]
     rows = np.ascontiguousarray(np.swapaxes(rows @ turn, 1, 2))
     anchor = np.vstack([_named_basis(comparison), rows[0]])
-    return Moves("relabellings", rows, anchor, distinct)
+    if rotate:
+        rows = np.concatenate([rows, draw_frames(comparison, rows[0], wanted, seed)])
+    return Moves("rotations" if rotate else "relabellings", rows, anchor, distinct)
+
+
+def draw_frames(comparison: Comparison, own: Floats, wanted: int, seed: int) -> Floats:
+    """k orthonormal vectors orthogonal to the model and the exposures, (wanted, k, units), evenly
+    drawn.
+
+    own : (k, units) the exposures, orthonormal
+    """
+    rng = np.random.default_rng(seed)
+    normal = np.empty((wanted, *own.shape))
+    normal[:, :, _by_name(comparison)] = rng.standard_normal(normal.shape)
+    for basis in (comparison.reduced.T, own):
+        normal -= (normal @ basis.T) @ basis
+    frames = np.linalg.qr(np.swapaxes(normal, 1, 2))[0]
+    return np.ascontiguousarray(np.swapaxes(frames, 1, 2))
 
 
 def draw_rows(comparison: Comparison, wanted: int, seed: int) -> tuple[Floats, int]:

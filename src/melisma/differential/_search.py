@@ -85,9 +85,7 @@ def learn_null(methylome: xr.Dataset, engine: Engine, moves: Moves) -> Null:
         fit = engine.fit(stretch.methylated, stretch.coverage)
         keep = can_test(fit)
         if engine.comparison.k > 1:
-            used, squares, scores = _vector_search.learning_scores(
-                engine, stretch, learned.rows, keep
-            )
+            used, squares, scores = _vector_search.learning_scores(engine, stretch, learned, keep)
         else:
             z, root = moved(engine, stretch, learned, keep)
             used = keep & (root[0, :, 0] > 0)
@@ -219,11 +217,12 @@ def _search_stretch(
     found = []
     for first in range(0, len(moves.rows), _LOT):
         # The observed exposure is a lot's first row: the sites' directions follow it.
-        lot = np.concatenate([moves.rows[:1], moves.rows[max(first, 1) : first + _LOT]])
+        rows = np.concatenate([moves.rows[:1], moves.rows[max(first, 1) : first + _LOT]])
+        lot = moves._replace(rows=rows)
         if engine.comparison.k > 1:
             regions = _vector_search.find_in_lot(engine, stretch, lot, keep, along, settings)
         else:
-            regions = _find_in_lot(engine, stretch, moves._replace(rows=lot), keep, along, settings)
+            regions = _find_in_lot(engine, stretch, lot, keep, along, settings)
         for r, (start, end, statistic) in enumerate(regions):
             if len(start) and (r or not first):
                 labelling = np.full(len(start), r + max(first - 1, 0))

@@ -309,3 +309,65 @@ def aligned_vectors(
                 error[i, j] += along[a] * exposures[a, j]
         root[i] = np.sqrt(information / k)
         df[i] = own
+
+
+@njit(cache=True, nogil=True)
+def rotated_vectors(
+    methylated, coverage, anchor, group, n_groups, moved, knots, rhos, prior_df, prior_scale,
+    limits, keep,
+):  # fmt: skip
+    """Moderated normal scores of residuals along random frames at every site.
+
+    The full model's residuals, carried to the common frame, are read along k directions that see
+    nothing of the exposures; k degrees of freedom fewer are left for the variance.
+
+    Parameters
+    ----------
+    anchor : (r + k, units) as `aligned_vectors`
+    moved : (b, k, units) orthonormal frames, orthogonal to the anchor
+    others : as `moved_vectors`, whose arrays are returned
+    """
+    sites, units = coverage.shape
+    b, k = moved.shape[:2]
+    blocks = -(-b // LANES)
+    z = np.zeros((k, blocks, sites, LANES), dtype=np.float32)
+    root = np.zeros((blocks, sites, LANES), dtype=np.float32)
+    error = np.zeros((sites, units))
+    information, own = np.zeros(sites), np.zeros(sites)
+    aligned_vectors(
+        methylated, coverage, anchor, k, group, n_groups, knots, rhos, keep, error, information, own
+    )
+    whole = units - len(anchor)
+    u = np.zeros(k)
+    for i in range(sites):
+        df = int(own[i]) - k
+        if df < 1:
+            continue
+        total = 0.0
+        for j in range(units):
+            total += error[i, j] ** 2
+        for a in range(k):
+            along = 0.0
+            for j in range(units):
+                along += anchor[len(anchor) - k + a, j] * error[i, j]
+            total -= along * along
+        # A unit without reads takes its dimension out of every frame alike.
+        stretch = np.sqrt(whole / own[i])
+        for r in range(b):
+            squares = 0.0
+            for a in range(k):
+                u[a] = 0.0
+                for j in range(units):
+                    u[a] += moved[r, a, j] * error[i, j]
+                u[a] *= stretch
+                squares += u[a] ** 2
+            # In every frame alike only on average, so that here more can be seen than there is.
+            squares = min(squares, total)
+            variance, freedom = moderated(total - squares, df, prior_df, prior_scale, limits)
+            length = np.sqrt(squares)
+            if length > 0.0:
+                factor = normal_score(length / np.sqrt(variance), freedom) / length
+                for a in range(k):
+                    z[a, r // LANES, i, r % LANES] = u[a] * factor
+            root[r // LANES, i, r % LANES] = information[i] / np.sqrt(variance)
+    return z, root

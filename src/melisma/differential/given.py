@@ -102,7 +102,7 @@ def region_tests(
     if comparison.k == 1:
         moves = draw_moves(comparison, _LEARNING_MOVES, seed=1)
     else:
-        moves = draw_moves_of_several(comparison, _LEARNING_MOVES, seed=1, fewest=1)
+        moves = draw_moves_of_several(comparison, _LEARNING_MOVES, seed=1, judged=False)
     null = learn_null(methylome, engine, moves)
     first, last = _sites_of(methylome, regions)
     sums = _sum_regions(methylome, engine, moves, null, first, last)
