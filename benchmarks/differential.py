@@ -17,6 +17,7 @@ import xarray as xr
 
 from benchmarks._chr22 import Chromosome, chromosome
 from benchmarks._differential_peers import peers
+from benchmarks._met1 import met1
 from benchmarks._null_designs import FIRST_SEED, Test, named, null_ratio, nulls
 from benchmarks._region_scores import CONTRAST, region_scores
 from melisma.design import make_design
@@ -147,6 +148,7 @@ def measure(*, quick: bool) -> dict[str, Any]:
     whole = chromosome()
     found = speed(whole, 50_000 if quick else 500_000, 1 if quick else 5)
     found |= sizes_and_regions(quick=quick)
+    found["met1"] = met1()
     if quick:
         found |= {"peers": {}, "missing": []}
     else:

@@ -156,7 +156,7 @@ def test_the_expansion_brings_a_gamma_variable_back_to_the_normal():
     # Gamma of shape 25: skewness 2/5, excess kurtosis 6/25.
     for tail in (0.01, 0.001):
         x = (gamma.isf(tail, 25) - 25) / 5
-        assert expansion(x, 0.4, 0.24) == pytest.approx(norm.isf(tail), abs=0.05)
+        assert expansion(x, 0.4, 0.24) == pytest.approx(norm.isf(tail), abs=0.15)
         assert x - norm.isf(tail) > 0.2
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from melisma.quality._batch import coded, covariates, cramers_v
+from melisma._predictors import coded
+from melisma.quality._batch import covariates, cramers_v
 
 
 def scores_of(columns, seed=0, n_components=5):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import betabinom
 
+from melisma.cli import main
 from melisma.design import make_design
 from melisma.differential._bootstrap_kernels import RHOS, fit_model, log_likelihood
 from melisma.differential._whitening import make_scratch
@@ -108,3 +109,16 @@ def test_sites_of_a_bed_file(tmp_path):
     path.write_text("c\t11\t12\n")
     with pytest.raises(MelismaError, match="No site"):
         sites_in_bed(made, path)
+
+
+@pytest.mark.parametrize(
+    "option", [["--variance", "unequal"], ["--test", "fast"], ["--filter"], ["--incomplete-blocks"]]
+)
+def test_options_of_other_tests_are_refused_beside_the_bootstrap(option, tmp_path, capsys):
+    bed = tmp_path / "sites.bed"
+    bed.write_text("chr1\t0\t10\n")
+    asked = ["sites", str(tmp_path / "a.zarr"), "-f", "~ g", "-c", "g", "--bootstrap", str(bed)]
+    with pytest.raises(SystemExit) as done:
+        main([*asked, *option])
+    assert done.value.code == 2
+    assert f"which {' '.join(option)} cannot change" in " ".join(capsys.readouterr().err.split())

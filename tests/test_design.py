@@ -297,3 +297,47 @@ def test_units_that_the_blocks_explain_have_no_exposure_at_all():
     found = comparison("~ cell + disease", "cell[b] - cell[a]", block="donor", sheet=sheet)
     assert (found.exposure[6:] == 0).all()
     assert (found.exposure[:6] != 0).all()
+
+
+CONFOUNDED = {
+    "sample": [f"s{i}" for i in range(8)],
+    "g": list("aaaabbbb"),
+    "batch": list("xxxxyyyy"),
+    "age": [31.0, 35, 33, 30, 61, 65, 60, 66],
+    "sex": list("fmfmfmfm"),
+    "individual": [f"p{i}" for i in range(8)],
+}
+
+
+def going_with(sheet, formula="~ g", block=None):
+    design = make_design(sheet, formula, block=block)
+    notes = compare(design, make_contrasts(design, "g[b] - g[a]")[0]).notes
+    return [note for note in notes if "not in the formula" in note]
+
+
+def test_columns_outside_the_formula_that_go_with_the_contrast_are_said():
+    batch, age = going_with(CONFOUNDED)
+    assert "goes with batch, which is not in the formula (R2 = 1.00)" in batch
+    # age: the groups' means are 32.25 and 63.0 with pooled sums of squares 14.75 and 26: by hand
+    # R2 = 8 * 15.375^2 / (8 * 15.375^2 + 40.75) = .979
+    assert "goes with age, which is not in the formula (R2 = 0.98)" in age
+
+
+def test_columns_in_the_formula_or_balanced_over_the_groups_are_not_said():
+    balanced = {**CONFOUNDED, "batch": list("xyxyxyxy"), "age": [31.0, 60, 33, 62, 30, 61, 35, 66]}
+    assert going_with(balanced) == []
+    sheet = {name: CONFOUNDED[name] for name in ("sample", "g", "age")}
+    assert going_with({**sheet, "age": [31.0, 60, 33, 62, 30, 61, 35, 66]}, "~ g + age") == []
+
+
+def test_a_column_of_pairs_is_judged_within_them():
+    pairs = {
+        "sample": [f"s{i}" for i in range(12)],
+        "g": list("ab" * 6),
+        "pair": [f"p{i // 2}" for i in range(12)],
+        "batch": list("xxyyxxyyxxyy"),  # constant within pairs
+        "lane": list("uvuvuvuvuvuv"),  # is g within every pair
+        "day": list("uvuvuvuvuvvu"),  # against it in one of six: R2 = (4 / 6)^2
+    }
+    (lane,) = going_with(pairs, block="pair")
+    assert "goes with lane" in lane

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 import xarray as xr
 
+from benchmarks._met1 import met1
 from melisma.cli.regions import _show_found as show_found
 from melisma.design import NoReplicates, make_design
 from melisma.differential import find_regions
@@ -227,6 +228,15 @@ def test_met1_loses_cg_methylation_and_no_chh_region_is_called_as_cg():
     for start, end, sites in cg.select("start", "end", "sites").iter_rows():
         inside = (position >= start) & (position < end)
         assert (held[inside] == 0).sum() == sites
+
+
+@pytest.mark.reference
+@pytest.mark.skipif(not MET1.exists(), reason="Arabidopsis met1 is not at hand")
+def test_stretches_with_methylation_of_cg_alone_are_called():
+    found = met1()
+    assert found["body"]["windows"] > 300
+    assert found["body"]["called"] > 0.95 * found["body"]["windows"]
+    assert found["lower_in_met1"] == found["called"]["CG"]
 
 
 def test_regions_of_several_contexts_name_theirs_on_the_terminal_and_in_the_bed(tmp_path, capsys):

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from melisma._model import Contrast, Design, level_name, make_contrasts, make_design
+from melisma._predictors import left_out_columns
 from melisma._sheet import read_sheet
 from melisma.errors import MelismaError
 
@@ -104,6 +105,24 @@ def compare(design: Design, contrast: Contrast, *, incomplete: bool = False) -> 
         There are no replicates, or the contrast cannot be estimated (the confounded columns
         are named).
     """
+    found = _units_compared(design, contrast, incomplete=incomplete)
+    return replace(found, notes=(*found.notes, *_going_with(design, found)))
+
+
+def _going_with(design: Design, found: Comparison) -> tuple[str, ...]:
+    """Sentences for columns of the sheet outside the formula that go with the contrast."""
+    used = {str(name) for name in design.spec.required_variables} | {design.block_name or ""}
+    columns = left_out_columns(
+        design.sheet, sorted(used), found.pool, found.reduced, found.exposures
+    )
+    return tuple(
+        f"{found.contrast.name} goes with {name}, which is not in the formula (R2 = {r2:.2f}): a "
+        f"difference may come from {name}; add it to the formula, or say why it cannot matter."
+        for name, r2 in columns.items()
+    )
+
+
+def _units_compared(design: Design, contrast: Contrast, *, incomplete: bool) -> Comparison:
     n = len(design.samples)
     left_out = _left_out(design)
     if design.block is None:

@@ -6,6 +6,7 @@ from melisma.calls._format import Format
 from melisma.calls._ingest import IngestSummary, ingest
 from melisma.calls._records import ContigCalls, site_key, unpack_key
 from melisma.calls._registry import FORMATS, OWN_TABLE, Sniffed, format_named, sniff
+from melisma.calls._samples_file import read_samples
 
 __all__ = [
     "FORMATS",
@@ -21,6 +22,7 @@ __all__ = [
     "describe",
     "format_named",
     "ingest",
+    "read_samples",
     "site_key",
     "sniff",
     "unpack_key",

@@ -82,6 +82,15 @@ def sites(
         raise MelismaError(f"The test {test!r} is not known: use {' or '.join(TESTS)}.")
     if variance not in VARIANCES:
         raise MelismaError(f"The variance {variance!r} is not known: use {' or '.join(VARIANCES)}.")
+    if bootstrap is not None:
+        _refuse_with_bootstrap(
+            {
+                f"--test {test}": test != "score",
+                f"--variance {variance}": variance != "equal",
+                "--filter": filtered,
+                "--incomplete-blocks": incomplete,
+            }
+        )
     with terminal():
         methylome, design = open_with_design(store, formula, block, drop_missing=drop_missing)
         contrasts = make_contrasts(design, contrast)
@@ -109,6 +118,16 @@ def sites(
         ]
     for result in results:
         _show(result, q, _own_file(out, result.comparison.contrast, len(results)))
+
+
+def _refuse_with_bootstrap(given: dict[str, bool]) -> None:
+    """--bootstrap is a test of its own, to which other tests' options would say nothing."""
+    asked = [option for option, used in given.items() if used]
+    if asked:
+        raise MelismaError(
+            f"--bootstrap is a likelihood-ratio test of its own, which {' and '.join(asked)} "
+            "cannot change: leave out one of the two."
+        )
 
 
 def _own_file(out: Path | None, contrast: "ContrastOf", of: int) -> Path | None:

@@ -15,14 +15,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy.special import betaincc, gammaincc
+from scipy.special import gammaincc
 
+from melisma._predictors import NOT_COVARIATES, coded, column_basis, r2_tail
 from melisma.quality._walk import Floats
 
 COMPONENTS = 10
-_NOT_COVARIATES = ("sample", "path")
-# Whole numbers with more values than this are measurements, not groups.
-_MOST_CODES = 5
 _PERMUTATIONS = 999
 # Entries of the samples' matrix that all permutations together may read.
 _MOST_READ = 200_000_000
@@ -68,17 +66,6 @@ def _probability(p: float) -> str:
     return f"{p:.2g}"
 
 
-def coded(values: Sequence[Any]) -> tuple[Floats, bool]:
-    """A sheet's column as numbers, NaN missing, and whether they are codes of groups."""
-    known = [v for v in values if v is not None and v == v and v != ""]
-    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in known)
-    whole = numbers and all(float(v).is_integer() for v in known)
-    if numbers and not (whole and len(set(known)) <= _MOST_CODES):
-        return np.array([float(v) if v in known else np.nan for v in values]), False
-    order = {v: float(k) for k, v in enumerate(sorted(set(known), key=str))}
-    return np.array([order.get(v, np.nan) for v in values]), True
-
-
 def covariates(
     scores: Floats, share: Floats, sheet: Mapping[str, Sequence[Any]], *, seed: int
 ) -> Covariates:
@@ -91,12 +78,12 @@ def covariates(
     sheet : columns, each (samples,)
     seed : of the permutations
     """
-    columns = {name: coded(values) for name, values in sheet.items() if name not in _NOT_COVARIATES}
+    columns = {name: coded(values) for name, values in sheet.items() if name not in NOT_COVARIATES}
     usable = {name: column for name, column in columns.items() if _varies(*column)}
     rows: list[dict[str, Any]] = []
     for name, (values, groups) in usable.items():
         known = np.isfinite(values)
-        basis = _basis(values[known], groups=groups)
+        basis = column_basis(values[known], groups=groups)
         n, df = int(known.sum()), basis.shape[1]
         if n < _FEWEST_SAMPLES or n - 1 - df < 1 or not scores.shape[1]:
             continue
@@ -121,7 +108,7 @@ def covariates(
             rows.append(
                 head
                 | {"component": f"PC{k + 1}", "share": float(share[k]), "r2": part}
-                | {"r2_adjusted": _adjusted(part, n, df), "p": _f_test(part, n, df)}
+                | {"r2_adjusted": _adjusted(part, n, df), "p": r2_tail(part, n, df)}
                 | {"permutations": None, "seed": None}
             )
     return Covariates(pl.DataFrame(rows, schema=_SCHEMA), _pairs(usable))
@@ -149,17 +136,6 @@ def _varies(values: Floats, groups: bool) -> bool:
     return distinct >= 2 and (not groups or distinct < len(known))
 
 
-def _basis(values: Floats, *, groups: bool) -> Floats:
-    """Orthonormal columns of the centred predictors, (samples, df)."""
-    design = (
-        (values[:, None] == np.unique(values)[None, 1:]).astype(np.float64)
-        if groups
-        else values[:, None]
-    )
-    q, r = np.linalg.qr(design - design.mean(0))
-    return q[:, np.abs(np.diag(r)) > 1e-10 * max(float(np.abs(r).max()), 1e-300)]
-
-
 def _whole(y: Floats, basis: Floats, seed: int) -> tuple[float, float, int]:
     """R2 over all components, its permutation p, and how many permutations were drawn."""
     gram = y @ y.T
@@ -182,11 +158,6 @@ def _whole(y: Floats, basis: Floats, seed: int) -> tuple[float, float, int]:
 
 def _adjusted(r2: float, n: int, df: int) -> float:
     return 1 - (1 - r2) * (n - 1) / (n - 1 - df)
-
-
-def _f_test(r2: float, n: int, df: int) -> float:
-    """The F test's p of R2: R2 is beta-distributed with df/2 and (n - 1 - df)/2."""
-    return float(betaincc(df / 2, (n - 1 - df) / 2, min(max(r2, 0.0), 1.0)))
 
 
 def cramers_v(a: Floats, b: Floats) -> tuple[float, float]:
@@ -221,11 +192,11 @@ def _pairs(columns: Mapping[str, tuple[Floats, bool]]) -> pl.DataFrame:
         else:
             measure = "r2" if not groups_x and not groups_y else "eta2"
             number, other, groups = (v, u, groups_x) if groups_x else (u, v, groups_y)
-            basis = _basis(other, groups=groups)
+            basis = column_basis(other, groups=groups)
             centred = number - number.mean()
             value = float(((basis.T @ centred) ** 2).sum() / (centred @ centred))
             left = len(u) - 1 - basis.shape[1]
-            p = _f_test(value, len(u), basis.shape[1]) if left > 0 else 1.0
+            p = r2_tail(value, len(u), basis.shape[1]) if left > 0 else 1.0
         if not relation and value >= _HIGH and p < 0.05:
             relation = "associated"
         sentence = _pair_sentence(a, b, relation, measure, value)

@@ -15,7 +15,7 @@ import polars as pl
 import xarray as xr
 
 from melisma import __version__, progress
-from melisma.calls import ingest
+from melisma.calls import ingest, read_samples
 from melisma.design import (
     Contrast,
     Design,
@@ -23,7 +23,6 @@ from melisma.design import (
     compare,
     make_contrasts,
     make_design,
-    read_sheet,
 )
 from melisma.differential.sites import of_design
 from melisma.errors import MelismaError
@@ -88,7 +87,7 @@ def run_study(
     """
     config = study if isinstance(study, StudyConfig) else read_study(study)
     with messages_of_a_study():
-        sheet = read_sheet(config.input.samples, matrix=config.input.matrix)
+        sheet = read_samples(config.input.samples, matrix=config.input.matrix)
         _check_designs(config, sheet)
         check_beside(config)
         final = Path(out or config.output.folder or "melisma-out")
