@@ -340,9 +340,10 @@ def rotated_vectors(
     whole = units - len(anchor)
     u = np.zeros(k)
     for i in range(sites):
-        df = int(own[i]) - k
-        if df < 1:
+        if own[i] < 1.0:
             continue
+        # Where units without reads leave too few dimensions the prior alone is the variance.
+        df = max(int(own[i]) - k, 0)
         total = 0.0
         for j in range(units):
             total += error[i, j] ** 2
@@ -361,9 +362,9 @@ def rotated_vectors(
                     u[a] += moved[r, a, j] * error[i, j]
                 u[a] *= stretch
                 squares += u[a] ** 2
-            # In every frame alike only on average, so that here more can be seen than there is.
-            squares = min(squares, total)
-            variance, freedom = moderated(total - squares, df, prior_df, prior_scale, limits)
+            # The dimension goes on average only, so that a frame may see more than there is.
+            left = max(total - squares, 0.0) if df > 0 else 0.0
+            variance, freedom = moderated(left, df, prior_df, prior_scale, limits)
             length = np.sqrt(squares)
             if length > 0.0:
                 factor = normal_score(length / np.sqrt(variance), freedom) / length
