@@ -120,7 +120,7 @@ def test_groups_are_left_out_whole():
     assert split.parts.tolist() == [1, 2, 0, 2, 0, 0]
     with pytest.raises(MelismaError, match="no group 'wasp'"):
         leave_out(group, test=["wasp"])
-    many = leave_out([*"ab" * 200], test=["b"], validation=0.2, seed=1)
+    many = leave_out([*"ab" * 200], test=["b"], share=0.2, seed=1)
     assert (many.parts[1::2] == 2).all()
     assert 20 < many.sizes["validation"] < 60
 

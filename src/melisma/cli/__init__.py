@@ -23,6 +23,7 @@ from melisma.cli import (
     islands,
     markers,
     power,
+    predict,
     qc,
     regions,
     remove,
@@ -31,6 +32,7 @@ from melisma.cli import (
     score,
     simulate,
     sites,
+    train,
 )
 from melisma.errors import MelismaError
 
@@ -80,6 +82,8 @@ VERBS = (
     islands.islands,
     power.power,
     simulate.simulate,
+    train.train,
+    predict.predict,
 )
 for verb in VERBS:
     app.command(verb.__name__.replace("_", "-"))(verb)

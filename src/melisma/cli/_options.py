@@ -41,3 +41,6 @@ Output = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Write the table here: .tsv, .parquet or, regions, .bed."),
 ]
+GenomeOption = Annotated[
+    Path, typer.Option("--genome", "-g", help="FASTA or 2bit.", show_default=False)
+]

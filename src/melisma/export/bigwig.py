@@ -7,7 +7,7 @@ Values are 32-bit floats: round(level × coverage) gives the methylated reads ba
 import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from melisma.export._format import ExportFormat
 from melisma.export._reference import Reference
 from melisma.export._selection import Selection
 from melisma.export._spool import Rows, groups, read_spool, spool
+
+if TYPE_CHECKING:
+    import polars as pl
 
 BIGWIG = ExportFormat(
     "bigwig", "bigWig", ".level.bw", "bigwig-counts", level_reader="bigwig", levels=True
@@ -188,3 +191,31 @@ def _rows(
                 )
             last = (k, at)
             yield contigs[k], at, at + 1, value
+
+
+def write_values(path: Path, table: "pl.DataFrame", sizes: Mapping[str, int]) -> None:
+    """One level a site as a bigWig.
+
+    Parameters
+    ----------
+    table : contig, position (0-based), level; several rows of one position have their mean
+    sizes : bases of every contig
+
+    Raises
+    ------
+    MelismaError
+        pybigtools is not installed.
+    """
+    import polars as pl
+
+    from melisma.methylome import atomic_file
+
+    pybigtools = _package()
+    # bigWig's contigs are in the order of their names.
+    rows = (
+        table.group_by("contig", "position").agg(pl.col("level").mean()).sort("contig", "position")
+    )
+    with atomic_file(path) as work:
+        pybigtools.open(str(work), "w").write(
+            dict(sizes), ((c, p, p + 1, v) for c, p, v in rows.iter_rows())
+        )

@@ -210,15 +210,19 @@ def clusters(codes: Codes, k: int = WORD) -> npt.NDArray[np.int64]:
 
 
 def leave_out(
-    group: Sequence[str], *, test: Sequence[str], validation: float | Sequence[str] = 0.1,
+    group: Sequence[str],
+    *,
+    test: Sequence[str],
+    validation: Sequence[str] = (),
+    share: float = 0.1,
     seed: int = 0,
-) -> Split:  # fmt: skip
+) -> Split:
     """Whole groups (species, tissues, individuals) for testing.
 
     Parameters
     ----------
     group : (n,) the group of each window
-    validation : groups, or a share of the windows that are left
+    validation : groups; without them, a `share` of the windows that are left
 
     Raises
     ------
@@ -227,21 +231,19 @@ def leave_out(
     """
     names = np.asarray(group).astype(str)
     have = set(np.unique(names).tolist())
-    asked = [*test, *([] if isinstance(validation, float) else validation)]
-    for name in asked:
+    for name in (*test, *validation):
         if name not in have:
             raise MelismaError(
                 f"There is no group {name!r}; groups are {', '.join(sorted(have)[:8])}."
             )
     parts = np.zeros(len(names), np.int8)
-    if isinstance(validation, float):
-        rng = np.random.default_rng(seed)
-        parts[rng.random(len(names)) < validation] = VALIDATION
-    else:
+    if validation:
         parts[np.isin(names, list(validation))] = VALIDATION
+    else:
+        parts[np.random.default_rng(seed).random(len(names)) < share] = VALIDATION
     parts[np.isin(names, list(test))] = TEST
     require_parts(parts, len(names))
-    told = validation if isinstance(validation, float) else list(validation)
+    told = list(validation) or share
     return Split(parts, {"kind": "leave out", "test": list(test), "validation": told, "seed": seed})
 
 

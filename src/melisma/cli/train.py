@@ -1,0 +1,167 @@
+"""`melisma train`: a model of a mark from sequence and environment."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from melisma.cli._options import GenomeOption, MarkOption, Store
+from melisma.errors import MelismaError
+
+if TYPE_CHECKING:
+    from melisma.sequence.judge import Judgement
+    from melisma.sequence.splits import Split
+
+
+def train(
+    store: Store,
+    genome: GenomeOption,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The model's folder.", show_default=False)
+    ],
+    environment: Annotated[
+        str | None,
+        typer.Option(
+            "--environment", "-e", help="Columns of the sheet that the model is told: tissue,age."
+        ),
+    ] = None,
+    mark: MarkOption = None,
+    width: Annotated[int, typer.Option(help="Bases of a window, odd.")] = 501,
+    neighbours: Annotated[
+        int, typer.Option(min=0, help="Sites around whose marks the model may know; 0: none.")
+    ] = 0,
+    test: Annotated[
+        str | None, typer.Option(help="Contigs to test on; without them, blocks of bases.")
+    ] = None,
+    validation: Annotated[
+        str | None, typer.Option(help="Contigs to stop and calibrate by; needs --test.")
+    ] = None,
+    block: Annotated[
+        int, typer.Option(min=1, help="Bases of a block, where no contigs are given.")
+    ] = 1_000_000,
+    members: Annotated[int, typer.Option(min=1, help="Networks of the ensemble.")] = 1,
+    epochs: Annotated[int, typer.Option(min=1, help="At most.")] = 10,
+    examples_an_epoch: Annotated[
+        int | None, typer.Option(min=1, help="Drawn at random; without it, all.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1)] = 256,
+    rate: Annotated[float, typer.Option(help="The highest learning rate.")] = 3e-3,
+    min_coverage: Annotated[int, typer.Option(min=1, help="Reads an example needs.")] = 5,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes without one.")] = 1,
+    seed: Annotated[int, typer.Option(min=0)] = 1,
+) -> None:
+    """Learn how sequence and environment write a mark, and judge it on what it has not seen.
+
+    \b
+    Example:
+      melisma train study.zarr -g genome.fa -e tissue --test chr21 --validation chr20 -o model
+    """
+    from melisma._extras import require
+    from melisma.cli._terminal import terminal
+
+    require("deep", "torch", "lightning_fabric", "safetensors", what="Training")
+    from melisma.genome import Genome
+    from melisma.methylome import open_methylome, single_mark
+    from melisma.sequence._defaults import default_config, default_recipe
+    from melisma.sequence.examples import StoreExamples
+    from melisma.sequence.judge import judge
+    from melisma.sequence.train import train as train_model
+
+    if (test is None) != (validation is None):
+        raise MelismaError("--test and --validation go together: name contigs for both.")
+    with terminal():
+        methylome = open_methylome(store)
+        if mark is not None:
+            methylome = single_mark(methylome, mark)
+        split = _split(methylome, test, validation, block, width, seed)
+        examples = StoreExamples(
+            methylome,
+            Genome.open(genome),
+            width,
+            split.parts,
+            environment=_names(environment),
+            neighbours=neighbours,
+            min_coverage=min_coverage,
+        )
+        counts = "coverage" in methylome
+        symmetric = _is_symmetric(methylome)
+        recipe = default_recipe(
+            examples, symmetric=symmetric, members=members, epochs=epochs, batch=batch, rate=rate,
+            epoch_examples=examples_an_epoch, seed=seed,
+        )  # fmt: skip
+        record: dict[str, Any] = {
+            "store": str(store), "genome": str(genome), "split": dict(split.record),
+            "min_coverage": min_coverage, "contexts": _contexts(methylome),
+            "strands": methylome.attrs["strands"],
+        }  # fmt: skip
+        model = train_model(
+            examples,
+            default_config(examples, counts=counts),
+            recipe,
+            out,
+            devices=devices,
+            record=record,
+        )
+        judged = judge(model, examples, seed=seed)
+        judged.table.write_csv(out / "scores.tsv", separator="\t")
+    _show(judged, split, out)
+
+
+def _names(text: str | None) -> list[str]:
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def _split(
+    methylome: Any, test: str | None, validation: str | None, block: int, width: int, seed: int
+) -> "Split":
+    import numpy as np
+
+    from melisma.sequence.splits import by_block, by_contig
+
+    contig = np.asarray(methylome.attrs["contigs"], dtype=str)[methylome["contig"].values]
+    if test is not None:
+        return by_contig(contig, test=_names(test), validation=_names(validation))
+    return by_block(contig, methylome["position"].values, width=width, size=block, seed=seed)
+
+
+def _contexts(methylome: Any) -> list[str]:
+    import numpy as np
+
+    from melisma.methylome import CONTEXTS
+
+    return [CONTEXTS[k] for k in np.unique(methylome["context"].values)]
+
+
+def _is_symmetric(methylome: Any) -> bool:
+    """CpGs whose strands are merged: either strand's window says the same."""
+    return _contexts(methylome) == ["CG"] and methylome.attrs["strands"] == "merged"
+
+
+def _show(judged: "Judgement", split: "Split", out: Path) -> None:
+    from melisma.cli._terminal import show_table
+
+    sizes = split.sizes
+    head = "spearman" if judged.kind == "levels" else "auc"
+    metrics = judged.table.filter(stratum="all")["metric"].unique(maintain_order=True).to_list()
+    rows = []
+    for (mark, model), table in judged.table.filter(stratum="all").group_by(
+        "mark", "model", maintain_order=True
+    ):
+        values = {row["metric"]: row for row in table.iter_rows(named=True)}
+        best = values[head]
+        interval = "–" if best["low"] is None else f"{best['low']:.3f} to {best['high']:.3f}"
+        cells = [
+            "–" if values[m]["value"] is None else f"{values[m]['value']:.3f}" for m in metrics
+        ]
+        rows.append((str(mark), str(model), *cells, interval))
+    show_table(
+        f"Test part: {judged.table['n'][0]:,} {judged.kind}; {sizes['train']:,} windows trained "
+        f"on, {sizes['validation']:,} for validation",
+        ("mark", "model", *metrics, f"{head}, 95%"),
+        rows,
+    )
+    for mark, share in judged.coverage.items():
+        typer.echo(
+            f"Intervals hold {share:.1%} of the measured levels of {mark} (90% were asked for)."
+        )
+    typer.echo(f"Written: {out} (scores.tsv holds every score).")
