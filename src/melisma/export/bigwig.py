@@ -208,14 +208,17 @@ def write_values(path: Path, table: "pl.DataFrame", sizes: Mapping[str, int]) ->
     """
     import polars as pl
 
-    from melisma.methylome import atomic_file
-
     pybigtools = _package()
     # bigWig's contigs are in the order of their names.
     rows = (
         table.group_by("contig", "position").agg(pl.col("level").mean()).sort("contig", "position")
     )
-    with atomic_file(path) as work:
+    # The writer tells a file's kind by its name.
+    work = path.with_name(f".{path.stem}.part.bw")
+    try:
         pybigtools.open(str(work), "w").write(
             dict(sizes), ((c, p, p + 1, v) for c, p, v in rows.iter_rows())
         )
+        work.replace(path)
+    finally:
+        work.unlink(missing_ok=True)

@@ -20,13 +20,14 @@ from torch import nn
 
 from melisma.errors import MelismaError
 from melisma.sequence._calibration import Conformal
+from melisma.sequence._memory import keep_freed_memory
 from melisma.sequence.encodings import LETTERS, UNKNOWN, Codes, reverse_complement
 from melisma.sequence.environment import Environment
 from melisma.sequence.model import ModelConfig, SequenceModel
 
 FORMAT = 1
 # Windows a step of prediction: large enough that the matrix products are.
-PREDICT_BATCH = 2048
+PREDICT_BATCH = 512
 
 Floats = npt.NDArray[np.float32]
 
@@ -214,6 +215,7 @@ def load(folder: Path | str) -> Model:
         The folder holds no model, its record is damaged, it was written for another alphabet or
         by a newer melisma, or its weights do not fit its record.
     """
+    keep_freed_memory()
     folder = Path(folder)
     path = folder / "model.json"
     if not path.is_file():

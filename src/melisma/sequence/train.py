@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from melisma import progress
 from melisma.errors import MelismaError
 from melisma.sequence._calibration import Conformal, temperature
+from melisma.sequence._memory import keep_freed_memory
 from melisma.sequence._recipe import Recipe
 from melisma.sequence._resume import Epoch, State
 from melisma.sequence._steps import step, validation, validation_loss
@@ -61,6 +62,7 @@ def train(
     if out.exists():
         raise MelismaError(f"{out} exists: choose another folder, or remove it first.")
     _check_fit(examples, config)
+    keep_freed_memory()
     work = out.with_name(out.name + ".part")
     digest = _digest(examples, config, recipe, record or {})
     fabric = _fabric(devices)
