@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from melisma.errors import MelismaError
-from melisma.sequence._linear_kernels import logits, spread, word_columns
+from melisma.sequence._linear_kernels import count_words, logits, spread, word_columns
 from melisma.sequence.baselines import fit_composition, fit_profile, fit_words
 from melisma.sequence.encodings import encode
 from melisma.sequence.evaluate import score_labels
@@ -20,6 +20,23 @@ def test_columns_by_hand():
     # Singles at 4 j + base; pairs from 12 on at 16 j + 4 first + second.
     assert columns[0].tolist() == [0, 5, 10, 12 + 1, 12 + 16 + 6, -1]
     assert columns[1].tolist() == [-1, 7, 11, -1, 12 + 16 + 15, -1]
+
+
+def test_words_are_counted_by_hand():
+    counts = np.zeros((1, 20), np.float32)
+    count_words(encode(["ACGCN"]), 2, counts)
+    assert counts[0, :4].tolist() == [1, 2, 1, 0]
+    # AC, CG, GC at 4 + 4 first + second
+    assert np.flatnonzero(counts[0, 4:]).tolist() == [1, 6, 9]
+
+
+def test_wide_windows_are_read_by_counts_of_words_wherever_they_are():
+    codes = windows(3000, 151, 5)
+    near = (codes[:, :-3] == 1) & (codes[:, 1:-2] == 2) & (codes[:, 2:-1] == 1)  # CGC
+    label = (near.sum(1) > 2).astype(float)
+    model = fit_words(codes[:2500], label[:2500], np.ones(2500))
+    found = score_labels(label[2500:], model.predict(codes[2500:]), draws=0)
+    assert found["auc"].value > 0.95
 
 
 def test_the_kernels_are_products_with_the_one_hot_matrix():

@@ -38,6 +38,30 @@ def word_columns(codes, longest, columns):
 
 
 @njit(cache=True, nogil=True)
+def count_words(codes, longest, counts):
+    """Add up each window's words of 1 to `longest` bases.
+
+    Parameters
+    ----------
+    codes : uint8 (n, width)
+    counts : float32 (n, 4 + 16 + ...) zeros, filled
+    """
+    n, width = codes.shape
+    for i in range(n):
+        offset = 0
+        for k in range(1, longest + 1):
+            for j in range(width - k + 1):
+                word = 0
+                known = True
+                for b in range(k):
+                    known &= codes[i, j + b] < 4
+                    word = 4 * word + codes[i, j + b]
+                if known:
+                    counts[i, offset + word] += 1.0
+            offset += 4**k
+
+
+@njit(cache=True, nogil=True)
 def logits(columns, weight, out):
     """out = weight of the active columns plus the last weight, the intercept."""
     for i in range(len(columns)):

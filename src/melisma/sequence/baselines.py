@@ -12,14 +12,16 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from melisma.errors import MelismaError
-from melisma.sequence._linear_kernels import logits, spread, word_columns
+from melisma.sequence._linear_kernels import count_words, logits, spread, word_columns
 from melisma.sequence.encodings import Codes
 
 Floats = npt.NDArray[np.floating[Any]]
 
 LONGEST_WORD = 3
-# Windows wider than this have words in their middle only: farther ones add noise.
-_MIDDLE = 101
+# Wider windows have counts of words, and positions in their middle only.
+_POSITIONAL = 64
+_MIDDLE = 21
+_COUNTED_WORD = 4
 _PENALTIES = (1.0, 10.0, 100.0)
 _STEPS = 60
 # Reads beyond this say little more about a level that sequence could explain.
@@ -74,7 +76,10 @@ def fit_words(
     coverage: Floats,
     validation: tuple[Codes, Floats, Floats] | None = None,
 ) -> Baseline:
-    """Logistic regression on words of 1 to 3 bases at every position, L2 penalised.
+    """Logistic regression on words, L2 penalised.
+
+    Windows of up to 64 bases have words of 1 to 3 at every position; wider ones have counts of
+    words of 1 to 4, wherever they are, and the single bases at the middle 21 positions.
 
     Parameters
     ----------
@@ -120,18 +125,24 @@ def _weighted(methylated: Floats, coverage: Floats) -> tuple[Floats, Floats]:
     return share, np.minimum(coverage, _MOST_READS)
 
 
-def _middle(codes: Codes) -> Codes:
-    if codes.shape[1] <= _MIDDLE:
-        return np.ascontiguousarray(codes)
-    start = codes.shape[1] // 2 - _MIDDLE // 2
-    return np.ascontiguousarray(codes[:, start : start + _MIDDLE])
-
-
-def _words(codes: Codes) -> npt.NDArray[np.int32]:
-    middle = _middle(codes)
-    columns = np.empty((len(middle), LONGEST_WORD * middle.shape[1]), np.int32)
-    word_columns(middle, LONGEST_WORD, columns)
+def _words(codes: Codes) -> npt.NDArray[Any]:
+    """Active columns, int32 (n, columns), or of wide windows a dense float32 matrix."""
+    width = codes.shape[1]
+    if width > _POSITIONAL:
+        return _counts(codes)
+    columns = np.empty((len(codes), LONGEST_WORD * width), np.int32)
+    word_columns(np.ascontiguousarray(codes), LONGEST_WORD, columns)
     return columns
+
+
+def _counts(codes: Codes) -> npt.NDArray[np.float32]:
+    """Square roots of counts of words, which evens their variances, and the middle's bases."""
+    start = codes.shape[1] // 2 - _MIDDLE // 2
+    middle = codes[:, start : start + _MIDDLE]
+    bases = (middle[:, :, None] == np.arange(4)).reshape(len(codes), -1)
+    counts = np.zeros((len(codes), sum(4**k for k in range(1, _COUNTED_WORD + 1))), np.float32)
+    count_words(np.ascontiguousarray(codes), _COUNTED_WORD, counts)
+    return np.concatenate([np.sqrt(counts), bases.astype(np.float32)], axis=1)
 
 
 def _composition(codes: Codes) -> Floats:

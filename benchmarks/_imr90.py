@@ -1,0 +1,78 @@
+"""IMR90 fibroblasts on chr22 (Lister et al. 2009): level from sequence, and from marks around.
+
+The set records no CpG without a methylated read in a replicate: what is modelled is the level of
+recorded CpGs. Judged are CpGs of 36 to 40 Mb with a pooled coverage of 10 or more and known bases
+500 to either side.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import xarray as xr
+
+from melisma.genome import Genome
+from melisma.methylome import dataset
+from melisma.sequence.examples import StoreExamples
+from melisma.sequence.splits import Split, by_interval
+
+FOLDER = Path(__file__).parents[2] / "shared/data/vendorable/imr90_chr22"
+FASTA = FOLDER / "chr22.hg19.fa.gz"
+TEST = ("chr22", 36_000_000, 40_000_000)
+VALIDATION = ("chr22", 30_000_000, 33_000_000)
+MARGIN = 500_000
+REACH = 500
+
+
+def read() -> xr.Dataset:
+    """Both replicates as a methylome of CpGs whose strands are merged."""
+    calls = pl.read_csv(FOLDER / "calls.tsv.gz", separator="\t")
+    n = len(calls)
+    return dataset(
+        {
+            "contig": np.zeros(n), "position": calls["start"].to_numpy(),
+            "strand": np.zeros(n), "context": np.zeros(n),
+        },
+        {
+            kind: calls.select(f"rep1_{kind}", f"rep2_{kind}").to_numpy().astype(np.uint16)
+            for kind in ("methylated", "coverage")
+        },
+        {"sample": ["rep1", "rep2"]},
+        contigs=["chr22"],
+        strands="merged",
+    )  # fmt: skip
+
+
+def split(methylome: xr.Dataset, genome: Genome) -> Split:
+    """36 to 40 Mb for testing, 0.5 Mb margins; CpGs near unknown bases are left out."""
+    position = methylome["position"].values.astype(np.int64)
+    made = by_interval(
+        np.full(len(position), "chr22"), position, test=TEST, validation=VALIDATION, margin=MARGIN
+    )
+    bases = genome.bases("chr22")
+    unknown = np.concatenate([[0], np.cumsum(bases == ord("N"))])
+    low = np.maximum(position - REACH, 0)
+    high = np.minimum(position + REACH + 1, len(bases))
+    parts = made.parts.copy()
+    parts[unknown[high] > unknown[low]] = -1
+    return Split(parts, made.record)
+
+
+def examples(methylome: xr.Dataset, genome: Genome, width: int, neighbours: int) -> StoreExamples:
+    """CpGs with 10 reads or more over both replicates."""
+    parts = split(methylome, genome).parts
+    return StoreExamples(methylome, genome, width, parts, neighbours=neighbours, min_coverage=10)
+
+
+def solo(methylome: xr.Dataset, genome: Genome, position: Any) -> Any:
+    """By CpG: no other within 35 bases, and the flanks: 2 both A or T, 0 both C or G, 1 mixed."""
+    at = methylome["position"].values.astype(np.int64)
+    bases = genome.bases("chr22")
+    cpg = np.flatnonzero((bases[:-1] == ord("C")) & (bases[1:] == ord("G")))
+    place = np.searchsorted(cpg, at)
+    before = at - cpg[np.maximum(place - 1, 0)]
+    after = cpg[np.minimum(place + 1, len(cpg) - 1)] - at
+    alone = (before > 35) & (after > 35)
+    weak = np.isin(bases[at - 1], [65, 84]).astype(int) + np.isin(bases[at + 2], [65, 84])
+    return alone[position], weak[position]
