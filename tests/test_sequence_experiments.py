@@ -47,12 +47,12 @@ def test_marginalize_returns_both_answers():
 
 
 def test_ablate_shuffles_only_the_stretch():
-    windows = encode(["GATCGATCAAAATTTTAAAATTTT"] * 3)
-    found = ablate(count_of("GATC"), windows, 0, 8, shuffles=10)
-    assert found.before.tolist() == [2, 2, 2]
+    windows = encode(["TTGATCAACTGGATCCAGTA" + "GATC"] * 3)
+    found = ablate(count_of("GATC"), windows, 0, 20, shuffles=10)
+    assert found.before.tolist() == [3, 3, 3]
     assert found.after.shape == (3, 10)
     assert found.effect.mean() < 0
-    assert (ablate(count_of("AAAATTTT"), windows, 0, 7).after == 2).all()
+    assert (found.after >= 1).all()  # the last is not in the stretch
     with pytest.raises(MelismaError, match="Bases 5 to 30 do not lie in windows of 24"):
         ablate(count_of("GATC"), windows, 5, 30)
 

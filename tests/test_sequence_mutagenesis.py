@@ -44,6 +44,8 @@ SHAPES = [
     {"width": 101, "stem": 9, "dilations": (1, 2), "pool": 3, "symmetric": True, "members": 2},
     {"width": 61, "stem": 5, "kernel": 5, "dilations": (2,), "motif_path": False},
     {"width": 61, "stem": 5, "dilations": (1,), "neighbours": 4},
+    {"width": 101, "stem": 5, "dilations": (1,), "pool": 4, "centre": 21, "environment": True},
+    {"width": 101, "stem": 9, "dilations": (1,), "pool": 5, "centre": 31, "symmetric": True},
 ]
 
 

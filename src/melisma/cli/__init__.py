@@ -33,6 +33,7 @@ from melisma.cli import (
     simulate,
     sites,
     train,
+    variants,
 )
 from melisma.errors import MelismaError
 
@@ -84,6 +85,7 @@ VERBS = (
     simulate.simulate,
     train.train,
     predict.predict,
+    variants.variants,
 )
 for verb in VERBS:
     app.command(verb.__name__.replace("_", "-"))(verb)

@@ -73,7 +73,7 @@ def predict(
         raise MelismaError("--sample is one of a store: give --store too.")
     with terminal():
         trained, opened = load(model), Genome.open(genome)
-        given = _environment(environment)
+        given = environment_of(environment)
         known = None
         if store is not None:
             sites, known, own = _of_store(store, sample, trained, mark)
@@ -98,7 +98,8 @@ def predict(
     _show(table, out, given, trained)
 
 
-def _environment(given: list[str] | None) -> dict[str, Any]:
+def environment_of(given: list[str] | None) -> dict[str, Any]:
+    """`tissue=brain` and the like as a mapping."""
     found: dict[str, Any] = {}
     for text in given or []:
         name, equals, value = text.partition("=")

@@ -27,11 +27,13 @@ def default_config(examples: Examples, *, counts: bool, **changes: Any) -> Model
     }
     if examples.width > _LONG:
         told |= {
-            "pool": 16, "stem": 19, "dilations": (1, 2, 4, 8, 1), "attention": 2,
-            "position": "rotary", "read_out": 8,
+            "pool": 16, "stem": 15, "dilations": (1, 2, 4, 8, 1), "attention": 2,
+            "position": "rotary", "read_out": 8, "centre": 101,
         }  # fmt: skip
     elif examples.width > _SHORT:
-        told |= {"pool": 4, "stem": 13, "dilations": (1, 2, 4, 8, 1), "read_out": 12}
+        told |= {
+            "pool": 8, "stem": 13, "dilations": (1, 2, 4, 8, 1), "read_out": 8, "centre": 61,
+        }  # fmt: skip
     return ModelConfig(**(told | changes))
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from scipy.special import expit
 from torch import nn
 
 from melisma.errors import MelismaError
@@ -120,7 +121,7 @@ class Model:
         """
         logits = self.logits(codes, environment, neighbours)
         tempered = logits / np.asarray(self.temperature, np.float32)
-        members = 1 / (1 + np.exp(-tempered))
+        members = expit(tempered)
         level = members.mean(0)
         nothing = np.full_like(level, np.nan)
         low, high = self.conformal.interval(level) if self.conformal else (nothing, nothing)
@@ -175,7 +176,7 @@ class Model:
         f(codes uint8 (n, width)) -> float32 (n,)
         """
         column = self.config.heads.index(head) if isinstance(head, str) else head
-        told = self.environment.encode({k: [v] for k, v in (environment or {}).items()}).values
+        told = self.environment.encode_one(environment or {}).values
         return lambda codes: self.predict(codes, told).level[:, column]
 
     def save(self, folder: Path) -> None:

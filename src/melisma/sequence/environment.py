@@ -153,6 +153,21 @@ class Environment:
         self._flag_combinations(sheet, unseen)
         return Encoded(values, tuple(" ".join(found) for found in unseen))
 
+    def encode_one(self, values: Mapping[str, Any], *, allow_unseen: bool = False) -> Encoded:
+        """One environment, (1, width); a column that is left out is the mean.
+
+        Raises
+        ------
+        MelismaError
+            As `encode`, and a column that the model was not told.
+        """
+        for name in values:
+            if name not in self.names:
+                told = ", ".join(self.names) or "none"
+                raise MelismaError(f"The model was not told {name!r}; its columns are {told}.")
+        sheet = {name: [value] for name, value in values.items()}
+        return self.encode(sheet, allow_unseen=allow_unseen)
+
     def _flag_combinations(
         self, sheet: Mapping[str, Sequence[Any]], unseen: list[list[str]]
     ) -> None:

@@ -91,9 +91,7 @@ def ablate(
     """
     width = windows.shape[1]
     if not 0 <= start < end <= width:
-        raise MelismaError(
-            f"The stretch {start} to {end} does not lie in windows of {width} bases."
-        )
+        raise MelismaError(f"Bases {start} to {end} do not lie in windows of {width} bases.")
     shuffled = dinucleotide_shuffle(windows[:, start:end], shuffles, seed=seed)
     after = np.empty((len(windows), shuffles))
     for k in range(shuffles):

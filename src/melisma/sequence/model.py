@@ -9,7 +9,9 @@ Which sequences carry a mark is decided in two ways, and the network has a path 
 2. A **tower**. A convolutional stem reads motifs, residual blocks of dilated convolutions combine
    them over distance, and, where the window is long, attention relates what is far apart. The
    read-out keeps positions: a motif two bases from the site is not the same as one twenty away,
-   so channels are narrowed and every remaining number keeps its own weight.
+   so channels are narrowed and every remaining number keeps its own weight. Beside it stands the
+   mean over positions, which is what the density of CpGs and the composition are. Long windows
+   are pooled before the tower, and a second, short tower keeps every position of their centre.
 
 The **environment** (tissue, species, diet, age) does not enter as one more input at the end: it
 scales and shifts every block's channels (FiLM, Perez et al. 2018). One network then serves all
@@ -52,6 +54,8 @@ class ModelConfig:
     channels, stem, kernel : the tower's width and its convolutions' lengths
     dilations : one residual block each
     pool : bases averaged into one position after the stem; 1 keeps them all
+    centre, near : bases in the middle that a second tower keeps unpooled, odd, and its dilations; 0
+        for none
     attention, attention_heads : transformer layers after the tower
     position : how those layers know where they are
     read_out, hidden : channels that the read-out keeps, and its hidden units
@@ -68,6 +72,8 @@ class ModelConfig:
     kernel: int = 3
     dilations: tuple[int, ...] = (1, 2, 4, 1)
     pool: int = 1
+    centre: int = 0
+    near: tuple[int, ...] = (1, 2, 4)
     attention: int = 0
     attention_heads: int = 4
     position: Literal["none", "learned", "rotary", "grid"] = "none"
@@ -86,6 +92,11 @@ class ModelConfig:
             raise MelismaError(
                 f"{self.channels} channels are not divided by {self.attention_heads} attention "
                 "heads of even width: choose a multiple."
+            )
+        if self.centre and (self.centre % 2 == 0 or self.centre > self.width):
+            raise MelismaError(
+                f"A centre of {self.centre} bases is not the middle of {self.width}: choose an odd "
+                "number within the window."
             )
         if self.pool > self.width:
             raise MelismaError(f"Pooling over {self.pool} of {self.width} bases leaves nothing.")
@@ -222,6 +233,30 @@ class MotifPath(nn.Module):
         return logit
 
 
+class Near(nn.Module):
+    """A tower over the centre of a long window, every position kept."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        told = config.film if config.environment else 0
+        self.start = (config.width - config.centre) // 2
+        self.size = config.centre
+        self.tower = nn.ModuleList(Block(config, dilation) for dilation in config.near)
+        self.film = Film(told, config.channels)
+        self.narrow = nn.Conv1d(config.channels, config.read_out, 1)
+        self.drop = nn.Dropout(config.dropout)
+        self.read_out = nn.Linear(config.read_out * config.centre, config.hidden)
+
+    def forward(self, x: Tensor, told: Tensor | None) -> Tensor:  # the stem's, (B, C, W)
+        return self.read(x[:, :, self.start : self.start + self.size], told)
+
+    def read(self, x: Tensor, told: Tensor | None) -> Tensor:  # (B, C, centre)
+        for block in self.tower:
+            x = block(x, told)
+        x = self.narrow(F.gelu(self.film(x, told)))
+        return self.read_out(self.drop(x.flatten(1)))  # (B, hidden)
+
+
 class SequenceModel(nn.Module):
     """The network that `ModelConfig` describes."""
 
@@ -243,6 +278,8 @@ class SequenceModel(nn.Module):
         self.film = Film(told, c)
         self.narrow = nn.Conv1d(c, config.read_out, 1)
         self.read_out = nn.Linear(config.read_out * config.length, config.hidden)
+        self.read_mean = nn.Linear(c, config.hidden, bias=False)
+        self.near = Near(config) if config.centre else None
         self.neighbours = (
             nn.Sequential(
                 nn.Linear(3 * config.neighbours, 2 * config.hidden),
@@ -274,6 +311,7 @@ class SequenceModel(nn.Module):
             environment = sequence.new_zeros(b, self.config.environment)
         told = self.environment(environment) if self.environment is not None else None
         x = self.film_stem(self.stem(sequence), told)  # (B, C, W)
+        near = self.near(x, told) if self.near is not None else None
         if self.config.pool > 1:
             x = F.avg_pool1d(x, self.config.pool, ceil_mode=True, count_include_pad=False)
         for block in self.tower:
@@ -282,8 +320,11 @@ class SequenceModel(nn.Module):
             x = x + self.position()
         for layer in self.attention:
             x = layer(x, told)
-        x = self.narrow(F.gelu(self.film(x, told)))  # (B, read_out, L)
-        hidden = self.read_out(self.drop(x.flatten(1)))  # (B, hidden)
+        x = F.gelu(self.film(x, told))
+        kept = self.narrow(x).flatten(1)  # (B, read_out L)
+        hidden = self.read_out(self.drop(kept)) + self.read_mean(x.mean(2))  # (B, hidden)
+        if near is not None:
+            hidden = hidden + near
         if self.neighbours is not None:
             if neighbours is None:
                 neighbours = sequence.new_zeros(b, 3, self.config.neighbours)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import expit
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -104,7 +105,7 @@ def _one(
 
 
 def _level(logit: npt.NDArray[Any], model: Model, head: int) -> Any:
-    return (1 / (1 + np.exp(-logit / np.float32(model.temperature[head])))).mean(0)
+    return expit(logit / np.float32(model.temperature[head])).mean(0)
 
 
 class _Run:
@@ -135,8 +136,13 @@ class _Run:
         for block in module.tower:
             x = block(x, self.told)
             self.kept.append(x)
-        self.narrow = module.narrow(F.gelu(module.film(self.kept[-1], self.told)))  # (1, R, L)
+        self.read = F.gelu(module.film(self.kept[-1], self.told))  # (1, C, L)
+        self.narrow = module.narrow(self.read)  # (1, R, L)
         self.hidden = module.read_out(self.narrow.flatten(1))  # (1, hidden)
+        self.hidden = self.hidden + module.read_mean(self.read.mean(2))
+        self.near = None
+        if module.near is not None:
+            self.near = module.near(self.kept[0], self.told)
         if module.neighbours is not None:
             self.hidden = self.hidden + module.neighbours(torch.zeros(1, 3 * config.neighbours))
 
@@ -155,12 +161,14 @@ class _Run:
         place = torch.from_numpy(at.astype(np.int64))
         base = torch.from_numpy(to.astype(np.int64))
         first, x = self._stem(place, base)
+        near = self._near(first, x)
         if config.pool > 1:
             first, x = self._pooled(first, x)
         first, x = self._inside(first, x, config.length)
         for k, block in enumerate(module.tower):
             first, x = self._block(cast(Block, block), k + 1, first, x)
-        narrow = module.narrow(F.gelu(module.film(x, self._told(len(x)))))  # (N, R, w)
+        x = F.gelu(module.film(x, self._told(len(x))))
+        narrow = module.narrow(x)  # (N, R, w)
         at_sites = first[:, None] + torch.arange(x.shape[2])  # (N, w)
         inside = (at_sites >= 0) & (at_sites < config.length)
         index = at_sites.clamp(0, config.length - 1)
@@ -169,6 +177,11 @@ class _Run:
         whole = torch.zeros(len(x), config.read_out, config.length)
         whole.scatter_add_(2, index[:, None].expand_as(moved), moved)
         hidden = self.hidden + F.linear(whole.flatten(1), module.read_out.weight)
+        before = self.read[0][:, index].transpose(0, 1)  # (N, C, w)
+        total = torch.where(inside[:, None], x - before, 0.0).sum(2)
+        hidden = hidden + module.read_mean(total / config.length)
+        if near is not None:
+            hidden = hidden + near
         hidden = F.gelu(module.read_film(hidden, self._told(len(x))))
         logit = module.head(hidden)[:, self.head]
         if module.motif_path is not None:
@@ -197,6 +210,24 @@ class _Run:
         # With "same" an even kernel has its surplus on the right.
         first = place - (size - 1 - (size - 1) // 2)
         return first, self._gathered(0, first, size) + moved
+
+    def _near(self, first: Tensor, x: Tensor) -> Tensor | None:
+        """What the centre's tower reads, (N, hidden), run only where a mutation touches it."""
+        near = self.module.near
+        if near is None or self.near is None:
+            return None
+        found = self.near.repeat(len(x), 1)
+        start, size = near.start, near.size
+        touched = torch.nonzero((first + x.shape[2] > start) & (first < start + size))[:, 0]
+        if len(touched):
+            kept = self.kept[0][:, :, start : start + size].repeat(len(touched), 1, 1)
+            at = (first[touched] - start)[:, None] + torch.arange(x.shape[2])
+            inside = (at >= 0) & (at < size)
+            index = at.clamp(0, size - 1)[:, None].expand(-1, kept.shape[1], -1)
+            moved = x[touched] - self._gathered(0, first[touched], x.shape[2])
+            kept.scatter_add_(2, index, torch.where(inside[:, None], moved, 0.0))
+            found[touched] = near.read(kept, self._told(len(touched)))
+        return found
 
     def _gathered(self, layer: int, first: Tensor, size: int) -> Tensor:
         """The window's activations of a layer at stretches, (N, C, size); 0 beyond its ends."""

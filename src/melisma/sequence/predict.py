@@ -118,14 +118,7 @@ def predict_sites(
     MelismaError
         A column or level of the environment is not known, or the sites do not lie in the genome.
     """
-    given = dict(environment or {})
-    for name in given:
-        if name not in model.environment.names:
-            told = ", ".join(model.environment.names) or "none"
-            raise MelismaError(f"The model was not told {name!r}; its columns are {told}.")
-    encoded = model.environment.encode(
-        {name: [value] for name, value in given.items()}, allow_unseen=allow_unseen
-    )
+    encoded = model.environment.encode_one(environment or {}, allow_unseen=allow_unseen)
     head, code = _head(model, mark)
     windows = GenomeWindows(
         genome, sites.contigs, sites.contig, sites.position, _strands(genome, sites, code),

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
+from scipy.special import expit
 
 from melisma import progress
 from melisma.errors import MelismaError
@@ -255,7 +256,7 @@ def _finish(
     temperatures = tuple(
         temperature(logits[:, :, h], methylated[:, h], coverage[:, h]) for h in range(heads)
     )
-    level = (1 / (1 + np.exp(-logits / np.asarray(temperatures, np.float32)))).mean(0)
+    level = expit(logits / np.asarray(temperatures, np.float32)).mean(0)
     finished = Model(
         config,
         examples.environment,
