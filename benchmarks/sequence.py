@@ -277,7 +277,7 @@ def hm27_config() -> ModelConfig:
 def _score_imr90(out: Path, width: int, neighbours: int) -> dict[str, Any]:
     """Levels of a held-out stretch of chr22."""
     from melisma.genome import Genome
-    from melisma.sequence._defaults import default_config
+    from melisma.sequence.defaults import default_config
     from melisma.sequence.judge import judge
     from melisma.sequence.train import train
 

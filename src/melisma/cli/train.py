@@ -62,7 +62,7 @@ def train(
     require("deep", "torch", "lightning_fabric", "safetensors", what="Training")
     from melisma.genome import Genome
     from melisma.methylome import open_methylome, single_mark
-    from melisma.sequence._defaults import default_config, default_recipe
+    from melisma.sequence.defaults import default_config, default_recipe
     from melisma.sequence.examples import StoreExamples
     from melisma.sequence.judge import judge
     from melisma.sequence.train import train as train_model
