@@ -23,6 +23,8 @@ TEST = ("chr22", 36_000_000, 40_000_000)
 VALIDATION = ("chr22", 30_000_000, 33_000_000)
 MARGIN = 500_000
 REACH = 500
+# Composition is told of stretches of up to 256 kb, half of the margin.
+SCALES = tuple(500 * 2**k for k in range(9))
 
 
 def read() -> xr.Dataset:
@@ -62,7 +64,9 @@ def split(methylome: xr.Dataset, genome: Genome) -> Split:
 def examples(methylome: xr.Dataset, genome: Genome, width: int, neighbours: int) -> StoreExamples:
     """CpGs with 10 reads or more over both replicates."""
     parts = split(methylome, genome).parts
-    return StoreExamples(methylome, genome, width, parts, neighbours=neighbours, min_coverage=10)
+    return StoreExamples(
+        methylome, genome, width, parts, neighbours=neighbours, scales=SCALES, min_coverage=10
+    )
 
 
 def solo(methylome: xr.Dataset, genome: Genome, position: Any) -> Any:

@@ -21,11 +21,11 @@ class Counting:
     """A stand-in whose level is the share of A in the window: answers can be counted."""
 
     def __init__(self, width=9, merged=True):
-        self.config = SimpleNamespace(width=width, heads=("m",))
+        self.config = SimpleNamespace(width=width, heads=("m",), surroundings=())
         self.environment = Environment()
         self.record = {"contexts": ["CG"], "strands": "merged" if merged else "separate"}
 
-    def predict(self, codes, told):
+    def predict(self, codes, told, surroundings=None):
         return SimpleNamespace(level=(codes == 0).mean(axis=1, keepdims=True).astype(np.float32))
 
 

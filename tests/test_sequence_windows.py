@@ -117,3 +117,45 @@ def test_a_column_that_teaches_nothing_is_refused():
         Environment.learn({"sex": ["f", "f"]}, ["sex"])
     with pytest.raises(MelismaError, match="no value for sample 2"):
         Environment.learn({"age": [1.0, float("nan")]}, ["age"])
+
+
+def test_surroundings_are_shares_of_the_blocks_they_touch(tmp_path):
+    rng = np.random.default_rng(4)
+    text = "".join(rng.choice(list("ACGTN"), 5_000, p=[0.3, 0.2, 0.2, 0.25, 0.05]))
+    (tmp_path / "toy.fa").write_text(">chr1\n" + text + "\n")
+    genome = Genome.open(tmp_path / "toy.fa")
+    position = np.array([0, 700, 2_500, 4_999])
+    none = np.zeros(4, np.int8)
+    windows = GenomeWindows(genome, ("chr1",), np.zeros(4, int), position, none, 5, (40, 1_000))
+    found = windows.surroundings(np.arange(4))
+    assert windows.reach == 2_001
+    for i, place in enumerate(position):
+        for s, reach in enumerate((40, 1_000)):
+            low = max((place - reach) // 32 * 32, 0)
+            high = min(((place + reach) // 32 + 1) * 32, 5_000)
+            known = sum(base != "N" for base in text[low:high])
+            pairs = [text[k : k + 2] for k in range(low, high)]
+            counted = [
+                sum(base in "GC" for base in text[low:high]),
+                *(
+                    sum(p in of for p in pairs)
+                    for of in (["CG"], ["TA"], ["CA", "TG"], ["AA", "TT"])
+                ),
+            ]
+            np.testing.assert_allclose(found[i, s] ** 2, np.array(counted) / known, rtol=1e-5)
+    assert windows.surroundings(np.array([2])).tolist() == found[2:3].tolist()
+    with pytest.raises(MelismaError, match="reach 1 base or more"):
+        GenomeWindows(genome, ("chr1",), np.zeros(4, int), position, none, 5, (0,))
+
+
+def test_surroundings_are_the_same_from_either_strand(tmp_path):
+    text = "".join(np.random.default_rng(6).choice(list("ACGT"), 320))
+    other = text[::-1].translate(str.maketrans("ACGT", "TGCA"))
+    found = []
+    for k, bases in enumerate((text, other)):
+        (tmp_path / f"{k}.fa").write_text(f">chr1\n{bases}\n")
+        genome = Genome.open(tmp_path / f"{k}.fa")
+        at, none = np.array([160]), np.zeros(1, np.int8)
+        windows = GenomeWindows(genome, ("chr1",), np.zeros(1, int), at, none, 5, (400,))
+        found.append(windows.surroundings(np.array([0])))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)

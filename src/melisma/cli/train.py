@@ -30,6 +30,12 @@ def train(
     neighbours: Annotated[
         int, typer.Option(min=0, help="Sites around whose marks the model may know; 0: none.")
     ] = 0,
+    surroundings: Annotated[
+        str | None,
+        typer.Option(
+            help="How far to either side composition is told, with commas: 1000,10000,100000."
+        ),
+    ] = None,
     test: Annotated[
         str | None, typer.Option(help="Contigs to test on; without them, blocks of bases.")
     ] = None,
@@ -73,7 +79,9 @@ def train(
         methylome = open_methylome(store)
         if mark is not None:
             methylome = single_mark(methylome, mark)
-        split = _split(methylome, test, validation, block, width, seed)
+        scales = _scales(surroundings)
+        reach = max(width, *(2 * scale + 1 for scale in scales), 1)
+        split = _split(methylome, test, validation, block, reach, seed)
         examples = StoreExamples(
             methylome,
             Genome.open(genome),
@@ -81,6 +89,7 @@ def train(
             split.parts,
             environment=_names(environment),
             neighbours=neighbours,
+            scales=scales,
             min_coverage=min_coverage,
         )
         counts = "coverage" in methylome
@@ -109,6 +118,15 @@ def train(
 
 def _names(text: str | None) -> list[str]:
     return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def _scales(text: str | None) -> tuple[int, ...]:
+    names = _names(text)
+    if not all(name.isdecimal() and int(name) for name in names):
+        raise MelismaError(
+            f"--surroundings {text!r} is no list of bases: write 1000,10000 or the like."
+        )
+    return tuple(int(name) for name in names)
 
 
 def _split(

@@ -26,16 +26,18 @@ class Tensors(NamedTuple):
     sequence: torch.Tensor
     environment: torch.Tensor | None
     neighbours: torch.Tensor | None
+    surroundings: torch.Tensor | None
     methylated: torch.Tensor
     coverage: torch.Tensor
 
     def put(self, move: Callable[[torch.Tensor], Any]) -> "Tensors":
         """The same on the network's device."""
-        around, told = self.neighbours, self.environment
+        around, told, stretches = self.neighbours, self.environment, self.surroundings
         return Tensors(
             move(self.sequence),
             None if told is None else move(told),
             None if around is None else move(around),
+            None if stretches is None else move(stretches),
             move(self.methylated),
             move(self.coverage),
         )
@@ -60,6 +62,7 @@ def tensors(
         as_input(codes),
         torch.from_numpy(np.ascontiguousarray(told)) if environment.width else None,
         None if around is None else torch.from_numpy(np.ascontiguousarray(around)),
+        None if batch.surroundings is None else torch.from_numpy(batch.surroundings),
         torch.from_numpy(batch.methylated),
         torch.from_numpy(batch.coverage),
     )
@@ -97,7 +100,7 @@ def step(
     """One step of the optimiser; the mean loss of the batch's measured marks, over processes."""
     made = tensors(batch, recipe, examples.environment, rng)
     t = made.put(fabric.to_device)
-    output = module(t.sequence, t.environment, t.neighbours)
+    output = module(t.sequence, t.environment, t.neighbours, t.surroundings)
     each = loss(output, t.methylated, t.coverage, recipe.label_smoothing)
     value = each.sum() / (t.coverage > 0).sum().clamp(min=1)
     optimizer.zero_grad()
@@ -118,7 +121,7 @@ def validation_loss(module: nn.Module, examples: Examples, recipe: Recipe) -> fl
         for batch in validation(examples, recipe):
             t = tensors(batch, recipe, examples.environment, None)
             t = t.put(lambda x: x.to(device))
-            output = module(t.sequence, t.environment, t.neighbours)
+            output = module(t.sequence, t.environment, t.neighbours, t.surroundings)
             each = loss(output, t.methylated, t.coverage)
             total += float(each.sum())
             n += int((t.coverage > 0).sum())

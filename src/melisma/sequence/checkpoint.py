@@ -104,6 +104,7 @@ class Model:
         codes: Codes,
         environment: Floats | None = None,
         neighbours: Floats | None = None,
+        surroundings: Floats | None = None,
     ) -> Prediction:
         """The marks' levels in windows.
 
@@ -113,13 +114,15 @@ class Model:
         environment : float32 (n, environment width) or (1, environment width), as
             `self.environment.encode` makes them; None: the mean environment
         neighbours : float32 (n, 3, neighbours); None: none is known
+        surroundings : float32 (n, scales, 5), as `GenomeWindows.surroundings` makes them; None:
+            the mean of training
 
         Raises
         ------
         MelismaError
             The windows have another width than the model's.
         """
-        logits = self.logits(codes, environment, neighbours)
+        logits = self.logits(codes, environment, neighbours, surroundings)
         tempered = logits / np.asarray(self.temperature, np.float32)
         members = expit(tempered)
         level = members.mean(0)
@@ -128,7 +131,11 @@ class Model:
         return Prediction(level, members.std(0), low, high)
 
     def logits(
-        self, codes: Codes, environment: Floats | None = None, neighbours: Floats | None = None
+        self,
+        codes: Codes,
+        environment: Floats | None = None,
+        neighbours: Floats | None = None,
+        surroundings: Floats | None = None,
     ) -> Floats:
         """Each member's log odds before temperature: float32 (members, n, heads)."""
         self._check(codes)
@@ -145,11 +152,14 @@ class Model:
             for start in range(0, n, PREDICT_BATCH):
                 at = slice(start, start + PREDICT_BATCH)
                 told = torch.from_numpy(rows[at].copy()) if width else None
+                stretches = None
+                if surroundings is not None and self.config.surroundings:
+                    stretches = torch.from_numpy(surroundings[at])
                 for view, around in views:
                     x = as_input(view[at])
                     known = self._known(around, at, len(x))
                     for k, member in enumerate(self.members):
-                        out[k, at] += member(x, told, known).logit.numpy() / len(views)
+                        out[k, at] += member(x, told, known, stretches).logit.numpy() / len(views)
         return out
 
     def _known(self, neighbours: Floats | None, at: slice, n: int) -> torch.Tensor | None:

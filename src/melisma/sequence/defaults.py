@@ -23,6 +23,7 @@ def default_config(examples: Examples, *, counts: bool, **changes: Any) -> Model
         "heads": tuple(examples.heads),
         "environment": examples.environment.width,
         "neighbours": examples.neighbours,
+        "surroundings": examples.scales,
         "head": "beta_binomial" if counts else "bernoulli",
     }
     if examples.width > _LONG:

@@ -41,6 +41,7 @@ class Batch(NamedTuple):
     codes : uint8 (b, width)
     environment : float32 (b, environment width)
     neighbours : float32 (b, 3, neighbours), or None
+    surroundings : float32 (b, scales, 5), or None
     methylated, coverage : float32 (b, heads)
     rows : int64 (b,), each example's window
     group : int32 (b,), each example's environment
@@ -49,6 +50,7 @@ class Batch(NamedTuple):
     codes: Codes
     environment: Floats
     neighbours: Floats | None
+    surroundings: Floats | None
     methylated: Floats
     coverage: Floats
     rows: Rows
@@ -59,12 +61,14 @@ class Examples(Protocol):
     """What training and evaluation read.
 
     width : bases of a window; heads : the marks; neighbours : sites around, 0 for none
+    scales : how far surroundings reach to either side, () for none
     parts : int8 (windows,), 0 train, 1 validation, 2 test, -1 left out
     """
 
     heads: tuple[str, ...]
     environment: Environment
     neighbours: int
+    scales: tuple[int, ...]
     parts: npt.NDArray[np.int8]
 
     @property
@@ -117,6 +121,7 @@ class SequenceExamples:
     environment: Environment = field(default_factory=Environment)
     rows: Floats | None = None
     neighbours: int = 0
+    scales: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.windows)
@@ -155,6 +160,7 @@ class SequenceExamples:
                 self.windows.codes(at),
                 np.zeros((len(at), 0), np.float32) if self.rows is None else self.rows[at],
                 None,
+                None,
                 self.methylated[at],
                 self.coverage[at],
                 at,
@@ -183,6 +189,7 @@ class StoreExamples:
     environment : columns of the sample sheet that the model is told
     parts : int8 (sites,)
     neighbours : how many sites around, both sides together, an even number; 0 for none
+    scales : how far to either side the composition of stretches around a site is measured
     min_coverage : reads, summed over the samples of an environment, that an example needs
 
     Raises
@@ -200,6 +207,7 @@ class StoreExamples:
         *,
         environment: Sequence[str] = (),
         neighbours: int = 0,
+        scales: Sequence[int] = (),
         min_coverage: int = 1,
         learned: Environment | None = None,
     ) -> None:
@@ -216,7 +224,8 @@ class StoreExamples:
         self.methylome, self.parts = methylome, parts
         self.neighbours, self.min_coverage = neighbours, min_coverage
         self.heads: tuple[str, ...] = tuple(methylome.attrs["marks"])
-        self.windows = site_windows(methylome, genome, width)
+        self.scales = tuple(scales)
+        self.windows = site_windows(methylome, genome, width, self.scales)
         sheet = sample_sheet(methylome)
         self.environment = learned or Environment.learn(sheet, environment)
         encoded = self.environment.encode(sheet).values
@@ -328,6 +337,7 @@ class StoreExamples:
             self.windows.codes(piece.site),
             self.rows[piece.group],
             piece.neighbours,
+            self.windows.surroundings(piece.site) if self.scales else None,
             piece.methylated,
             piece.coverage,
             piece.site,

@@ -109,6 +109,7 @@ class _Gathered:
     codes: Codes
     environment: Any
     neighbours: Any
+    surroundings: Any
     methylated: Any
     coverage: Any
     rows: Any
@@ -135,10 +136,10 @@ def _predictions(
 ) -> dict[str, tuple[Any, Any, Any]]:
     """level, low and high of the model, and the levels of its baselines."""
     nothing = np.full(len(test.codes), np.nan)
-    own = model.predict(test.codes, test.environment, test.neighbours)
+    own = model.predict(test.codes, test.environment, test.neighbours, test.surroundings)
     found = {"model": (own.level[:, head], own.low[:, head], own.high[:, head])}
     if test.neighbours is not None:
-        alone = model.predict(test.codes, test.environment)
+        alone = model.predict(test.codes, test.environment, surroundings=test.surroundings)
         found["model, sequence alone"] = alone.level[:, head], nothing, nothing
     levels = _baselines(examples, test, head, seed)
     if test.neighbours is not None:

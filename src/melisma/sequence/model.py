@@ -17,6 +17,10 @@ The **environment** (tissue, species, diet, age) does not enter as one more inpu
 scales and shifts every block's channels (FiLM, Perez et al. 2018). One network then serves all
 samples and answers for combinations of factors that it has not seen. A row of zeros is the mean.
 
+**Surroundings** say what lies beyond the window: the share of CpGs, of G and C, and of three other
+pairs in stretches of up to hundreds of thousands of bases, in which lamina-bound and active domains
+differ. They are one more input of the read-out.
+
 **Neighbouring marks**, where they are known, are a second input. They can be hidden one by one,
 so the same network imputes a site from its sequence, its context, or both.
 
@@ -51,6 +55,7 @@ class ModelConfig:
     heads : the marks that are predicted
     environment : numbers in an encoded environment; 0 for none
     neighbours : sites around whose marks may be known; 0 for none
+    surroundings : how far to either side composition is told, in bases, a stretch each; () for none
     channels, stem, kernel : the tower's width and its convolutions' lengths
     dilations : one residual block each
     pool : bases averaged into one position after the stem; 1 keeps them all
@@ -67,6 +72,7 @@ class ModelConfig:
     heads: tuple[str, ...] = ("m",)
     environment: int = 0
     neighbours: int = 0
+    surroundings: tuple[int, ...] = ()
     channels: int = 64
     stem: int = 9
     kernel: int = 3
@@ -257,6 +263,25 @@ class Near(nn.Module):
         return self.read_out(self.drop(x.flatten(1)))  # (B, hidden)
 
 
+class Surroundings(nn.Module):
+    """What the stretches around are made of, standardised as training saw them."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        n = 5 * len(config.surroundings)
+        self.norm = nn.BatchNorm1d(n, affine=False)
+        self.wide = nn.Linear(n, 2 * config.hidden)
+        self.drop = nn.Dropout(config.dropout)
+        self.narrow = nn.Linear(2 * config.hidden, config.hidden)
+
+    def forward(self, shares: Tensor | None, n: int) -> Tensor:  # (B, scales, 5)
+        if shares is None:
+            x = self.wide.weight.new_zeros(n, self.wide.in_features)  # the mean
+        else:
+            x = self.norm(shares.flatten(1))
+        return self.narrow(self.drop(F.gelu(self.wide(x))))  # (B, hidden)
+
+
 class SequenceModel(nn.Module):
     """The network that `ModelConfig` describes."""
 
@@ -289,6 +314,7 @@ class SequenceModel(nn.Module):
             if config.neighbours
             else None
         )
+        self.surroundings = Surroundings(config) if config.surroundings else None
         self.read_film = Film(told, config.hidden)
         self.drop = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.hidden, len(config.heads))
@@ -301,10 +327,12 @@ class SequenceModel(nn.Module):
         sequence: Tensor,  # (B, 4, W) float
         environment: Tensor | None = None,  # (B, E)
         neighbours: Tensor | None = None,  # (B, 3, K)
+        surroundings: Tensor | None = None,  # (B, scales, 5)
     ) -> Output:
         """The level's log odds and the log precision, (B, heads) each.
 
-        No environment is the mean environment, no neighbours are hidden ones.
+        No environment is the mean environment, no neighbours are hidden ones, no surroundings the
+        mean ones.
         """
         b = len(sequence)
         if self.environment is not None and environment is None:
@@ -329,6 +357,8 @@ class SequenceModel(nn.Module):
             if neighbours is None:
                 neighbours = sequence.new_zeros(b, 3, self.config.neighbours)
             hidden = hidden + self.neighbours(neighbours.flatten(1))
+        if self.surroundings is not None:
+            hidden = hidden + self.surroundings(surroundings, b)
         hidden = self.drop(F.gelu(self.read_film(hidden, told)))
         logit = self.head(hidden)  # (B, heads)
         if self.motif_path is not None:

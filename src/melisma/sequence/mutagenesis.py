@@ -145,6 +145,8 @@ class _Run:
             self.near = module.near(self.kept[0], self.told)
         if module.neighbours is not None:
             self.hidden = self.hidden + module.neighbours(torch.zeros(1, 3 * config.neighbours))
+        if module.surroundings is not None:
+            self.hidden = self.hidden + module.surroundings(None, 1)
 
     def whole(self, at: npt.NDArray[Any], to: npt.NDArray[Any]) -> Floats:
         """Log odds of mutations, every window run from its first layer."""

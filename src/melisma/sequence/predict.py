@@ -122,7 +122,7 @@ def predict_sites(
     head, code = _head(model, mark)
     windows = GenomeWindows(
         genome, sites.contigs, sites.contig, sites.position, _strands(genome, sites, code),
-        model.config.width,
+        model.config.width, model.config.surroundings,
     )  # fmt: skip
     each_side = model.config.neighbours // 2
     columns = np.full((4, len(sites.position)), np.nan, np.float32)
@@ -132,7 +132,9 @@ def predict_sites(
             around = None
             if known is not None and each_side:
                 around = nearest(rows, sites.contig, sites.position, known, each_side)
-            told = model.predict(windows.codes(rows), encoded.values, around)
+            told = model.predict(
+                windows.codes(rows), encoded.values, around, windows.surroundings(rows)
+            )
             columns[:, rows] = [column[:, head] for column in told]
             advance(len(rows))
     level, spread, low, high = columns

@@ -313,15 +313,15 @@ def _words(codes: Codes, k: int) -> npt.NDArray[np.uint64]:
 def _overlapping(
     windows: GenomeWindows, test: npt.NDArray[np.int64], seen: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.bool_]:
-    """Which test windows come within a width of a seen one on the same contig."""
-    span = int(windows.position.max()) + 2 * windows.width + 1
+    """Which test sites are read from bases that a seen one on the same contig is read from."""
+    span = int(windows.position.max()) + 2 * windows.reach + 1
     place = windows.contig.astype(np.int64) * span + windows.position
     known = np.sort(place[seen])
     asked = place[test]
     after = np.searchsorted(known, asked)
     right = known[np.minimum(after, len(known) - 1)]
     left = known[np.maximum(after - 1, 0)]
-    return np.minimum(np.abs(right - asked), np.abs(asked - left)) < windows.width
+    return np.minimum(np.abs(right - asked), np.abs(asked - left)) < windows.reach
 
 
 def _drawn(labels: Sequence[str], shares: Shares, seed: int) -> Parts:

@@ -47,7 +47,8 @@ def train(
     Parameters
     ----------
     examples : windows, environments and counts, with their split
-    config : what each network is; its width, heads, environment and neighbours are the examples'
+    config : what each network is; its width, heads, environment, neighbours and
+        surroundings are the examples'
     recipe : how it is trained
     out : the folder to make
     devices : processes, each with one GPU or, without GPUs, on the CPU
@@ -86,6 +87,7 @@ def _check_fit(examples: Examples, config: ModelConfig) -> None:
         "heads": (tuple(config.heads), examples.heads),
         "environment": (config.environment, examples.environment.width),
         "neighbours": (config.neighbours, examples.neighbours),
+        "surroundings": (config.surroundings, examples.scales),
     }
     for name, (asked, have) in told.items():
         if asked != have:
@@ -248,7 +250,11 @@ def _finish(
     heads = len(config.heads)
     model = Model(config, examples.environment, tuple(members), (1.0,) * heads, recipe.symmetric)
     found = [
-        (model.logits(b.codes, b.environment, b.neighbours), b.methylated, b.coverage)
+        (
+            model.logits(b.codes, b.environment, b.neighbours, b.surroundings),
+            b.methylated,
+            b.coverage,
+        )
         for b in validation(examples, recipe)
     ]
     logits = np.concatenate([f[0] for f in found], axis=1)

@@ -20,7 +20,7 @@ from melisma.genome import Genome, contexts, strand_of_base
 from melisma.methylome import CONTEXTS
 from melisma.sequence.checkpoint import Model
 from melisma.sequence.encodings import CODE_OF_BYTE, UNKNOWN, Codes, reverse_complement
-from melisma.sequence.windows import BASE_OF_MARK
+from melisma.sequence.windows import BASE_OF_MARK, GenomeWindows
 
 # Another build's alleles agree with this one's by chance in a quarter of the rows.
 MOST_WRONG = 0.1
@@ -131,7 +131,7 @@ def variant_effects(
         for first in range(0, len(usable), _LOT):
             lot = usable[first : first + _LOT]
             sites = [s for k, v in enumerate(lot) for s in _sites(model, named, v, k, reach, head)]
-            rows += _answered(model, lot, sites, told, head)
+            rows += _answered(model, named, lot, sites, told, head)
             advance(len(lot))
     types = {
         "variant": pl.String, "contig": pl.String, "position": pl.Int64, "reference": pl.String,
@@ -264,13 +264,18 @@ def _window(bases: npt.NDArray[np.uint8], place: int, strand: int, half: int) ->
 
 
 def _answered(
-    model: Model, lot: Sequence[Variant], sites: Sequence[_Site], told: Any, head: int
-) -> list[tuple[Any, ...]]:
+    model: Model, genome: Genome, lot: Sequence[Variant], sites: Sequence[_Site], told: Any,
+    head: int,
+) -> list[tuple[Any, ...]]:  # fmt: skip
     """The table's rows of some variants."""
-    windows = [w for s in sites for w in (s.reference, s.alternative) if w is not None]
-    if not windows:
+    both = [(s, w) for s in sites for w in (s.reference, s.alternative) if w is not None]
+    if not both:
         return []
-    levels = iter(model.predict(np.concatenate(windows), told).level[:, head].tolist())
+    around = _surroundings(model, genome, lot)
+    if around is not None:
+        around = around[[site.variant for site, _ in both]]
+    codes = np.concatenate([window for _, window in both])
+    levels = iter(model.predict(codes, told, surroundings=around).level[:, head].tolist())
     rows = []
     for site in sites:
         one = next(levels) if site.reference is not None else None
@@ -285,3 +290,17 @@ def _answered(
             )
         )  # fmt: skip
     return rows
+
+
+def _surroundings(model: Model, genome: Genome, lot: Sequence[Variant]) -> Any:
+    """What the reference's stretches around each variant are made of; the same for both alleles,
+    whose few bases weigh little in hundreds. None for a model that is not told."""
+    scales = model.config.surroundings
+    if not scales:
+        return None
+    names = tuple(dict.fromkeys(v.contig for v in lot))
+    contig = np.array([names.index(v.contig) for v in lot])
+    position = np.array([v.position for v in lot])
+    strand = np.ones(len(lot), np.int8)
+    windows = GenomeWindows(genome, names, contig, position, strand, model.config.width, scales)
+    return windows.surroundings(np.arange(len(lot)))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from melisma.errors import MelismaError
 from melisma.genome import Genome
-from melisma.sequence._window_kernels import gather
+from melisma.sequence._window_kernels import compose, cumulated_composition, gather
 from melisma.sequence.encodings import CODE_OF_BYTE, Codes
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 # The base that each mark modifies, as read from the site's own strand.
 BASE_OF_MARK = {"m": "C", "h": "C", "C": "C", "21839": "C", "a": "A"}
+
+# What `surroundings` measures, a column each, and the bases that are counted together.
+COMPOSITION = ("GC", "CpG", "TpA", "CpA or TpG", "ApA or TpT")
+_BLOCK = 32
 
 Rows = npt.NDArray[np.int64]
 
@@ -79,11 +83,13 @@ class GenomeWindows:
     position : integers (n,), 0-based position of the modified base
     strand : int8 (n,), +1, -1, or 0: read as +
     width : odd, in bases
+    scales : how far `surroundings` looks to either side, in bases; () for not at all
 
     Raises
     ------
     MelismaError
-        The width is even, a contig is not in the genome, or a site lies beyond its contig's end.
+        The width is even, a scale is not positive, a contig is not in the genome, or a site lies
+        beyond its contig's end.
     """
 
     def __init__(
@@ -94,12 +100,16 @@ class GenomeWindows:
         position: npt.NDArray[np.integer[Any]],
         strand: npt.NDArray[np.int8],
         width: int,
+        scales: tuple[int, ...] = (),
     ) -> None:
         require_odd(width)
+        if any(scale < 1 for scale in scales):
+            raise MelismaError("Surroundings reach 1 base or more to either side.")
         self.genome = genome.named_as(contigs)
         self.contigs = contigs
         self.contig, self.position, self.strand = contig, position, strand
-        self._width = width
+        self._width, self.scales = width, tuple(scales)
+        self._composition: dict[int, npt.NDArray[np.int32]] = {}
         for index in np.unique(contig):
             length = self.genome.length(contigs[index])
             of_it = position[contig == index]
@@ -113,6 +123,11 @@ class GenomeWindows:
     @property
     def width(self) -> int:
         return self._width
+
+    @property
+    def reach(self) -> int:
+        """Bases that anything about a site is read from."""
+        return max(self._width, *(2 * scale + 1 for scale in self.scales), 1)
 
     def __len__(self) -> int:
         return len(self.position)
@@ -128,6 +143,29 @@ class GenomeWindows:
             gather(bases, self.position[at], self.strand[at], CODE_OF_BYTE, out, here)
         return out
 
+    def surroundings(self, rows: Rows) -> npt.NDArray[np.float32]:
+        """What the stretches around sites are made of, the same read from either strand.
+
+        Returns
+        -------
+        float32 (len(rows), scales, 5), square roots of shares of the known bases, in the order of
+        `COMPOSITION`; a stretch is rounded outward to whole blocks of 32 bases
+        """
+        out = np.empty((len(rows), len(self.scales), len(COMPOSITION)), np.float32)
+        contig = self.contig[rows]
+        reach = np.asarray(self.scales, np.int64)
+        for index in np.unique(contig):
+            here = np.flatnonzero(contig == index)
+            compose(self._counted(int(index)), _BLOCK, self.position[rows[here]], reach, out, here)
+        return out
+
+    def _counted(self, index: int) -> npt.NDArray[np.int32]:
+        found = self._composition.get(index)
+        if found is None:
+            bases = self.genome.bases(self.contigs[index])
+            found = self._composition[index] = cumulated_composition(bases, CODE_OF_BYTE, _BLOCK)
+        return found
+
 
 def require_odd(width: int) -> None:
     """Refuse a width that has no centre."""
@@ -137,7 +175,9 @@ def require_odd(width: int) -> None:
         )
 
 
-def site_windows(methylome: "xr.Dataset", genome: Genome, width: int) -> GenomeWindows:
+def site_windows(
+    methylome: "xr.Dataset", genome: Genome, width: int, scales: tuple[int, ...] = ()
+) -> GenomeWindows:
     """The windows around a methylome's sites, in its order.
 
     Strands that are merged or unknown are read from the base: a C is on the plus strand, a G on
@@ -180,7 +220,7 @@ def site_windows(methylome: "xr.Dataset", genome: Genome, width: int) -> GenomeW
                 example = f"{contigs[index]}:{first:,} holds {base}"
             wrong += int(bad.sum())
     _check_bases(wrong, len(position), example, genome.name)
-    return GenomeWindows(genome, contigs, contig, position, strand, width)
+    return GenomeWindows(genome, contigs, contig, position, strand, width, scales)
 
 
 # Single-nucleotide differences between a sample and its reference leave far fewer.
