@@ -14,7 +14,13 @@ import xarray as xr
 
 from melisma.genome import Genome
 from melisma.methylome import dataset
+from melisma.sequence._recipe import Recipe
+from melisma.sequence.checkpoint import Model
+from melisma.sequence.defaults import default_config
+from melisma.sequence.examples import TEST as TEST_PART
 from melisma.sequence.examples import StoreExamples
+from melisma.sequence.experiments import with_motif
+from melisma.sequence.judge import judge
 from melisma.sequence.splits import Split, by_interval
 
 FOLDER = Path(__file__).parents[2] / "shared/data/vendorable/imr90_chr22"
@@ -80,3 +86,73 @@ def solo(methylome: xr.Dataset, genome: Genome, position: Any) -> Any:
     alone = (before > 35) & (after > 35)
     weak = np.isin(bases[at - 1], [65, 84]).astype(int) + np.isin(bases[at + 2], [65, 84])
     return alone[position], weak[position]
+
+
+# The networks, chosen on validation.
+NARROW = {"channels": 32, "pool": 1, "dropout": 0.2}
+EPOCHS, EPOCH_EXAMPLES, MEMBERS = 6, 100_000, 2
+
+
+def score(out: Path, width: int, neighbours: int, *, seed: int) -> dict[str, Any]:
+    """Levels of a held-out stretch of chr22, from sequence or from the marks around as well."""
+    from melisma.sequence.train import train
+
+    methylome, genome = read(), Genome.open(FASTA)
+    made = examples(methylome, genome, width, neighbours)
+    config = default_config(made, counts=True, **NARROW)
+    recipe = Recipe(
+        epochs=EPOCHS, rate=3e-3, weight_decay=0.05, symmetric=True, seed=seed, members=MEMBERS,
+        epoch_examples=EPOCH_EXAMPLES, validation_examples=15_000, patience=EPOCHS,
+    )  # fmt: skip
+    model = train(made, config, recipe, out)
+    judged = judge(model, made, seed=seed)
+    whole = judged.table.filter(stratum="all")
+    scores = {
+        name: {
+            row["metric"]: {k: round(row[k], 4) for k in ("value", "low", "high")}
+            for row in whole.filter(model=name).iter_rows(named=True)
+        }
+        for name in whole["model"].unique(maintain_order=True)
+    }
+    found: dict[str, Any] = {
+        "spearman": scores["model"]["spearman"],
+        "n": int(whole["n"][0]),
+        "width": width,
+        "neighbours": neighbours,
+        "surroundings": list(SCALES),
+        "members": MEMBERS,
+        "scores": scores,
+        "conformal_coverage": round(judged.coverage["m"], 4),
+    }
+    if not neighbours:
+        found["solo"] = _solo(model, made, methylome, genome)
+    return found
+
+
+def _solo(model: Model, made: StoreExamples, methylome: xr.Dataset, genome: Genome) -> Any:
+    """Mean level of lone CpGs of the test part by their flanks, measured and predicted, and what
+    the model says of flanks put around the same CpGs."""
+    batches = list(made.batches(TEST_PART, 4096))
+    rows = np.concatenate([b.rows for b in batches])
+    codes = np.concatenate([b.codes for b in batches])
+    around = np.concatenate([b.surroundings for b in batches if b.surroundings is not None])
+    measured = np.concatenate([b.methylated / b.coverage for b in batches])[:, 0]
+    predicted = model.predict(codes, surroundings=around).level[:, 0]
+    alone, weak = solo(methylome, genome, rows)
+    found: dict[str, Any] = {}
+    for name, count in (("SCGS", 0), ("mixed", 1), ("WCGW", 2)):
+        mask = alone & (weak == count)
+        found[name] = {
+            "n": int(mask.sum()),
+            "measured": round(float(measured[mask].mean()), 4),
+            "predicted": round(float(predicted[mask].mean()), 4),
+        }
+    # The same lone CpGs with the four bases beside them exchanged: an experiment, not a mean.
+    some = np.flatnonzero(alone)[:2000]
+    asked = {}
+    for motif in ("ACGT", "TCGA", "GCGC", "CCGG"):
+        changed = with_motif(codes[some], motif, codes.shape[1] // 2 - 1)
+        told = model.predict(changed, surroundings=around[some]).level[:, 0]
+        asked[motif] = round(float(told.mean()), 4)
+    found["inserted"] = asked
+    return found

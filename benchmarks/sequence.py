@@ -14,20 +14,27 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import _hm27, _idna_ms, _imr90, _throughput
+from benchmarks import (
+    _arabidopsis,
+    _hm27,
+    _idna_ms,
+    _imr90,
+    _interaction,
+    _position_codes,
+    _sequence_motifs,
+    _throughput,
+)
+from benchmarks._scores import named
 from melisma.sequence._recipe import Recipe
-from melisma.sequence.baselines import fit_composition, fit_profile, fit_words
-from melisma.sequence.checkpoint import Model
-from melisma.sequence.evaluate import auc_difference, score_labels, score_levels
-from melisma.sequence.examples import TEST, TRAIN, VALIDATION, SequenceExamples
+from melisma.sequence.baselines import fit_words
+from melisma.sequence.evaluate import auc_difference, score_labels
+from melisma.sequence.examples import SequenceExamples
 from melisma.sequence.model import ModelConfig
 from melisma.sequence.splits import shares_a_word
 
 SEED = 1
 PROCESSES = 2
 IDNA_MEMBERS, IDNA_EPOCHS = 6, 8
-HM27_MEMBERS, HM27_EPOCHS = 4, 20
-IMR90_EPOCHS = 8
 # Species that have both marks: the combination that is held out, one at a time.
 HELD_OUT = ("4mC_F.vesca", "4mC_S.cerevisiae", "4mC_Tolypocladium", "4mC_C.equisetifolia")
 
@@ -53,8 +60,13 @@ def _tasks(folder: Path, *, quick: bool) -> dict[Any, tuple[Any, ...]]:
     """What is trained: a function's name and its arguments, the longest first."""
     tasks: dict[Any, tuple[Any, ...]] = {}
     if _imr90.FASTA.exists() and not quick:
-        tasks["imr90", "alone"] = ("imr90", folder / "imr90", 1001, 0)
+        tasks["imr90", "alone"] = ("imr90", folder / "imr90", 201, 0)
         tasks["imr90", "around"] = ("imr90", folder / "imr90n", 201, 40)
+        tasks["position_codes",] = ("position_codes", folder / "codes")
+    if _arabidopsis.CALLS.exists() and not quick:
+        tasks["arabidopsis",] = ("arabidopsis", folder / "arabidopsis")
+    if not quick:
+        tasks["interaction",] = ("interaction", folder / "interaction")
     if not _idna_ms.available():
         return tasks
     half = 1 if quick else IDNA_MEMBERS // 2
@@ -71,7 +83,15 @@ def _task(name: str, *arguments: Any) -> Any:
 
     torch.set_num_threads(1)
     began = time.perf_counter()
-    made = {"idna_ms": _train_idna, "hm27": _score_hm27, "imr90": _score_imr90, "unseen": _unseen}
+    made: dict[str, Any] = {
+        "idna_ms": _train_idna,
+        "unseen": _unseen,
+        "hm27": lambda out, quick: _hm27.score(out, seed=SEED, quick=quick),
+        "imr90": lambda *told: _imr90.score(*told, seed=SEED),
+        "arabidopsis": lambda out: _arabidopsis.score(out, seed=SEED),
+        "interaction": lambda out: _interaction.score(out, seed=SEED),
+        "position_codes": _position_codes.score,
+    }
     return made[name](*arguments), time.perf_counter() - began
 
 
@@ -80,12 +100,14 @@ def _scores(done: dict[Any, Any], *, quick: bool) -> dict[str, Any]:
     found: dict[str, Any] = {}
     ensembles = [done[key] for key in done if key[0] == "idna_ms"]
     if ensembles:
-        logits = np.concatenate([told for told, _ in ensembles], axis=0)
+        logits = np.concatenate([told[0] for told, _ in ensembles], axis=0)
         seconds = max(seconds for _, seconds in ensembles)
         found["idna_ms"] = _score_idna(logits, quick=quick) | {"seconds": round(seconds)}
-    if ("hm27",) in done:
-        told, seconds = done["hm27",]
-        found["hm27"] = told | {"seconds": round(seconds)}
+        found["idna_ms"]["motifs"] = ensembles[0][0][1]
+    for name in ("hm27", "arabidopsis", "interaction", "position_codes"):
+        if (name,) in done:
+            told, seconds = done[name,]
+            found[name] = told | {"seconds": round(seconds)}
     if ("imr90", "alone") in done:
         alone, around = (done["imr90", name] for name in ("alone", "around"))
         found["imr90"] = alone[0] | {
@@ -117,8 +139,11 @@ def idna_recipe(**changes: Any) -> Recipe:
     return Recipe(**(told | changes))
 
 
-def _train_idna(out: Path, seed: int, members: int, quick: bool) -> np.ndarray:
-    """Log odds of the test windows, (members, n, 1); training reads training windows only."""
+def _train_idna(out: Path, seed: int, members: int, quick: bool) -> tuple[np.ndarray, Any]:
+    """Log odds of the test windows, (members, n, 1), and the motifs of the first half's ensemble.
+
+    Training reads training windows only.
+    """
     from melisma.sequence.train import train
 
     windows = _idna_ms.read("train")
@@ -131,7 +156,8 @@ def _train_idna(out: Path, seed: int, members: int, quick: bool) -> np.ndarray:
     test = _idna_ms.read("test")
     rows = examples.environment.encode(_idna_ms.sheet(test)).values
     at = _some(len(test.codes), quick)
-    return model.logits(test.codes[at], rows[at]) / np.asarray(model.temperature, np.float32)
+    logits = model.logits(test.codes[at], rows[at]) / np.asarray(model.temperature, np.float32)
+    return logits, {} if quick or seed != SEED else _sequence_motifs.motifs(model)
 
 
 def _some(n: int, quick: bool) -> np.ndarray:
@@ -155,11 +181,11 @@ def _score_idna(logits: np.ndarray, *, quick: bool) -> dict[str, Any]:
         leaked = shares_a_word(test.codes[at][own], seen)
         told: dict[str, Any] = {
             "n": len(own),
-            "auc": _named(scored["auc"]),
+            "auc": named(scored["auc"]),
             "accuracy": round(scored["accuracy"].value, 4),
             "mcc": round(scored["mcc"].value, 4),
-            "published_auc": round(published[name]["ABF_automl_AUC"], 4),
-            "published_accuracy": round(published[name]["ABF_automl_ACC"], 4),
+            "published_auc": published[name]["ABF_automl_AUC"],
+            "published_accuracy": published[name]["ABF_automl_ACC"],
             "leaked": int(leaked.sum()),
         }
         if not quick:
@@ -169,7 +195,7 @@ def _score_idna(logits: np.ndarray, *, quick: bool) -> dict[str, Any]:
             words = fit_words(seen, train.label[train.of == k], np.ones(len(seen)))
             linear = words.predict(test.codes[at][own])
             told["words_auc"] = round(score_labels(label, linear, draws=0)["auc"].value, 4)
-            told["auc_over_words"] = _named(auc_difference(label, predicted[own], linear))
+            told["auc_over_words"] = named(auc_difference(label, predicted[own], linear))
         per_set[name] = told
     in_mean = [told for name, told in per_set.items() if name not in _idna_ms.NOT_IN_MEAN]
     wins = [told["auc"]["value"] > told["published_auc"] for told in in_mean]
@@ -187,10 +213,6 @@ def _score_idna(logits: np.ndarray, *, quick: bool) -> dict[str, Any]:
         )
         found["words_mean_auc_15"] = round(float(np.mean([t["words_auc"] for t in in_mean])), 4)
     return found
-
-
-def _named(score: Any) -> dict[str, float]:
-    return {name: round(float(value), 4) for name, value in score._asdict().items()}
 
 
 def _unseen(out: Path, name: str) -> dict[str, Any]:
@@ -213,119 +235,11 @@ def _unseen(out: Path, name: str) -> dict[str, Any]:
             examples.windows, examples.methylated, examples.coverage, parts,
             environment=examples.environment, rows=examples.rows,
         )  # fmt: skip
-        recipe = idna_recipe(seed=SEED, members=2, epochs=6)
+        recipe = idna_recipe(seed=SEED, epochs=6)
         if kind == "reference":
             recipe = replace(recipe, environment_dropout=1.0)
         model = train(cut, idna_config(examples.environment.width), recipe, out / kind)
         asked = rows if kind == "auc" else None
         level = model.predict(test.codes[own], asked).level[:, 0]
-        scores[kind] = _named(score_labels(test.label[own], level, seed=SEED)["auc"])
+        scores[kind] = named(score_labels(test.label[own], level, seed=SEED)["auc"])
     return scores | {"n": int(own.sum())}
-
-
-# ---------------------------------------------------------------- levels
-
-
-def _score_hm27(out: Path, quick: bool) -> dict[str, Any]:
-    """CpGs of held-out chromosomes, high or low, by island."""
-    from melisma.sequence.train import train
-
-    table = _hm27.read()
-    examples = _hm27.examples(table)
-    recipe = Recipe(
-        epochs=1 if quick else HM27_EPOCHS, rate=2e-3, weight_decay=0.3, symmetric=True,
-        members=1 if quick else HM27_MEMBERS, patience=HM27_EPOCHS, seed=SEED,
-        epoch_examples=4_000 if quick else None,
-    )  # fmt: skip
-    model = train(examples, hm27_config(), recipe, out)
-    rows = np.flatnonzero(examples.parts == TEST)
-    codes = examples.windows.codes(rows)
-    label = examples.methylated[rows, 0] > 0.5
-    level = model.predict(codes).level[:, 0]
-    masks = {"": np.ones(len(rows), bool)} | {
-        f"_{name}": mask[rows] for name, mask in _hm27.strata(table).items()
-    }
-    found: dict[str, Any] = {"n": len(rows), "members": recipe.members}
-    seen = np.flatnonzero(examples.parts == TRAIN)
-    chosen = np.flatnonzero(examples.parts == VALIDATION)
-    fit = examples.windows.codes(seen), examples.methylated[seen, 0], examples.coverage[seen, 0]
-    choose = (
-        examples.windows.codes(chosen), examples.methylated[chosen, 0],
-        examples.coverage[chosen, 0],
-    )  # fmt: skip
-    others = {
-        "words": fit_words(*fit, choose), "composition": fit_composition(*fit),
-        "profile": fit_profile(*fit),
-    }  # fmt: skip
-    baselines: dict[str, Any] = {}
-    predicted = {"model": level} | {name: b.predict(codes) for name, b in others.items()}
-    for name, values in predicted.items():
-        for suffix, mask in masks.items():
-            score = score_labels(label[mask], values[mask], seed=SEED, draws=0 if quick else 500)
-            place = found if name == "model" else baselines.setdefault(name, {})
-            place[f"auc{suffix}"] = _named(score["auc"])
-    return found | {"baselines": baselines}
-
-
-def hm27_config() -> ModelConfig:
-    """The network of 123-base windows, chosen on validation."""
-    return ModelConfig(
-        width=123, pool=4, stem=13, dilations=(1, 2, 4, 8), read_out=8, hidden=32, dropout=0.5
-    )
-
-
-def _score_imr90(out: Path, width: int, neighbours: int) -> dict[str, Any]:
-    """Levels of a held-out stretch of chr22."""
-    from melisma.genome import Genome
-    from melisma.sequence.defaults import default_config
-    from melisma.sequence.judge import judge
-    from melisma.sequence.train import train
-
-    methylome, genome = _imr90.read(), Genome.open(_imr90.FASTA)
-    examples = _imr90.examples(methylome, genome, width, neighbours)
-    config = default_config(examples, counts=True, dropout=0.2)
-    recipe = Recipe(
-        epochs=IMR90_EPOCHS, rate=2e-3, weight_decay=0.1, symmetric=True, seed=SEED,
-        epoch_examples=60_000, validation_examples=15_000, patience=IMR90_EPOCHS,
-    )  # fmt: skip
-    model = train(examples, config, recipe, out)
-    judged = judge(model, examples, seed=SEED)
-    whole = judged.table.filter(stratum="all")
-    scores = {
-        name: {
-            row["metric"]: {k: round(row[k], 4) for k in ("value", "low", "high")}
-            for row in whole.filter(model=name).iter_rows(named=True)
-        }
-        for name in whole["model"].unique(maintain_order=True)
-    }
-    found: dict[str, Any] = {
-        "spearman": scores["model"]["spearman"],
-        "n": int(whole["n"][0]),
-        "width": width,
-        "neighbours": neighbours,
-        "scores": scores,
-        "conformal_coverage": round(judged.coverage["m"], 4),
-    }
-    if not neighbours:
-        found["solo"] = _solo(model, examples, methylome, genome)
-    return found
-
-
-def _solo(model: Model, examples: Any, methylome: Any, genome: Any) -> dict[str, Any]:
-    """Mean level of lone CpGs of the test part by their flanks, measured and predicted."""
-    batches = list(examples.batches(TEST, 4096))
-    rows = np.concatenate([b.rows for b in batches])
-    measured = np.concatenate([b.methylated / b.coverage for b in batches])[:, 0]
-    predicted = np.concatenate([model.predict(b.codes).level[:, 0] for b in batches])
-    alone, weak = _imr90.solo(methylome, genome, rows)
-    found = {}
-    for name, count in (("SCGS", 0), ("mixed", 1), ("WCGW", 2)):
-        mask = alone & (weak == count)
-        found[name] = {
-            "n": int(mask.sum()),
-            "measured": round(float(measured[mask].mean()), 4),
-            "predicted": round(float(predicted[mask].mean()), 4),
-        }
-    return found | {
-        "spearman": round(score_levels(measured, predicted, draws=0)["spearman"].value, 4)
-    }

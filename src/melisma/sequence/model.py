@@ -15,7 +15,8 @@ Which sequences carry a mark is decided in two ways, and the network has a path 
 
 The **environment** (tissue, species, diet, age) does not enter as one more input at the end: it
 scales and shifts every block's channels (FiLM, Perez et al. 2018). One network then serves all
-samples and answers for combinations of factors that it has not seen. A row of zeros is the mean.
+samples. What it is told is a sum over factors, so a combination that it has not seen is answered
+from its parts; a row of zeros is the mean.
 
 **Surroundings** say what lies beyond the window: the share of CpGs, of G and C, and of three other
 pairs in stretches of up to hundreds of thousands of bases, in which lamina-bound and active domains
@@ -291,9 +292,7 @@ class SequenceModel(nn.Module):
         c, told = config.channels, config.film if config.environment else 0
         self.motif_path = MotifPath(config) if config.motif_path else None
         self.environment = (
-            nn.Sequential(nn.Linear(config.environment, config.film), nn.GELU())
-            if config.environment
-            else None
+            nn.Linear(config.environment, config.film, bias=False) if config.environment else None
         )
         self.stem = nn.Conv1d(4, c, config.stem, padding="same")
         self.film_stem = Film(told, c)
