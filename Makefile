@@ -5,7 +5,7 @@ PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --c
 
 .PHONY: demo test lint types check clean
 
-# Installs the core into .venv and runs the demo: real data, from calls to report.
+# Installs melisma with its models into .venv and runs the demo: real data, from calls to report.
 demo: $(VENV)/.core
 	$(VENV)/bin/melisma demo
 
@@ -25,7 +25,7 @@ check: lint types test
 $(VENV)/.core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) "pip>=25.1"
-	$(PIP) --editable .
+	$(PIP) --editable ".[deep]"
 	touch $@
 
 $(VENV)/.test: $(VENV)/.core

@@ -20,6 +20,7 @@ from melisma.sequence.defaults import default_config
 from melisma.sequence.examples import TEST as TEST_PART
 from melisma.sequence.examples import StoreExamples
 from melisma.sequence.experiments import with_motif
+from melisma.sequence.flanks import flank_class, levels_by_flank
 from melisma.sequence.judge import judge
 from melisma.sequence.splits import Split, by_interval
 
@@ -75,19 +76,6 @@ def examples(methylome: xr.Dataset, genome: Genome, width: int, neighbours: int)
     )
 
 
-def solo(methylome: xr.Dataset, genome: Genome, position: Any) -> Any:
-    """By CpG: no other within 35 bases, and the flanks: 2 both A or T, 0 both C or G, 1 mixed."""
-    at = methylome["position"].values.astype(np.int64)
-    bases = genome.bases("chr22")
-    cpg = np.flatnonzero((bases[:-1] == ord("C")) & (bases[1:] == ord("G")))
-    place = np.searchsorted(cpg, at)
-    before = at - cpg[np.maximum(place - 1, 0)]
-    after = cpg[np.minimum(place + 1, len(cpg) - 1)] - at
-    alone = (before > 35) & (after > 35)
-    weak = np.isin(bases[at - 1], [65, 84]).astype(int) + np.isin(bases[at + 2], [65, 84])
-    return alone[position], weak[position]
-
-
 # The networks, chosen on validation.
 NARROW = {"channels": 32, "pool": 1, "dropout": 0.2}
 EPOCHS, EPOCH_EXAMPLES, MEMBERS = 6, 100_000, 2
@@ -138,17 +126,14 @@ def _solo(model: Model, made: StoreExamples, methylome: xr.Dataset, genome: Geno
     around = np.concatenate([b.surroundings for b in batches if b.surroundings is not None])
     measured = np.concatenate([b.methylated / b.coverage for b in batches])[:, 0]
     predicted = model.predict(codes, surroundings=around).level[:, 0]
-    alone, weak = solo(methylome, genome, rows)
-    found: dict[str, Any] = {}
-    for name, count in (("SCGS", 0), ("mixed", 1), ("WCGW", 2)):
-        mask = alone & (weak == count)
-        found[name] = {
-            "n": int(mask.sum()),
-            "measured": round(float(measured[mask].mean()), 4),
-            "predicted": round(float(predicted[mask].mean()), 4),
-        }
+    position = methylome["position"].values[rows]
+    contig = np.zeros(len(rows), int)
+    table = levels_by_flank(
+        genome, ("chr22",), contig, position, {"measured": measured, "predicted": predicted}
+    )
+    found: dict[str, Any] = {row.pop("flank"): row for row in table.to_dicts()}
     # The same lone CpGs with the four bases beside them exchanged: an experiment, not a mean.
-    some = np.flatnonzero(alone)[:2000]
+    some = np.flatnonzero(flank_class(genome.bases("chr22"), position) >= 0)[:2000]
     asked = {}
     for motif in ("ACGT", "TCGA", "GCGC", "CCGG"):
         changed = with_motif(codes[some], motif, codes.shape[1] // 2 - 1)

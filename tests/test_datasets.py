@@ -15,6 +15,10 @@ from melisma.study._config import read_study
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT.parent / "shared" / "data" / "vendorable" / "lupus_rrbs"
+SAID = {
+    "lupus": ("r-bioc-dss", "General Public License"),
+    "imr90": ("r-bioc-bsseq", "Artistic License 2.0", "unmethylated"),
+}
 COLUMNS = ["chrom", "start", "end", "percent", "methylated", "unmethylated"]
 
 
@@ -28,14 +32,14 @@ def test_every_data_set_has_a_study_a_sheet_and_a_notice():
         study = read_study(folder / "study.toml")
         assert study.input.samples == folder.resolve() / "samples.tsv"
         notice = (folder / "NOTICE.md").read_text(encoding="utf-8")
-        for said in ("r-bioc-dss", "General Public License", "does not cover"):
+        for said in (*SAID[name], "does not cover"):
             assert said in notice
         assert all(datasets.describe(name))
 
 
 def test_an_unknown_data_set_is_refused():
     for ask in (datasets.folder, datasets.describe):
-        with pytest.raises(MelismaError, match="no data set 'mice': there is lupus"):
+        with pytest.raises(MelismaError, match="no data set 'mice': there is lupus, imr90"):
             ask("mice")
 
 
@@ -96,3 +100,31 @@ def test_the_builder_gives_the_packaged_files(tmp_path):
         if name.endswith(".gz"):
             new, old = gzip.decompress(new), gzip.decompress(old)
         assert new == old
+
+
+@pytest.mark.reference
+@pytest.mark.skipif(not SOURCE.exists(), reason="../shared is absent")
+def test_the_builder_gives_the_packaged_imr90_files(tmp_path):
+    source = SOURCE.parent / "imr90_chr22"
+    runpy.run_path(str(ROOT / "tools" / "build_imr90.py"))["build"](source, tmp_path)
+    packaged = datasets.folder("imr90")
+    built = sorted(path.name for path in tmp_path.iterdir())
+    assert set(built) == {path.name for path in packaged.iterdir()} - {"NOTICE.md", "study.toml"}
+    for name in built:
+        new, old = (tmp_path / name).read_bytes(), (packaged / name).read_bytes()
+        if name.endswith(".gz"):
+            new, old = gzip.decompress(new), gzip.decompress(old)
+        assert new == old
+
+
+def test_the_imr90_calls_lie_on_cpgs_of_their_genome():
+    from melisma.genome import Genome
+
+    folder = datasets.folder("imr90")
+    bases = Genome.open(folder / "genome.fa.gz").bases("chr22")
+    for sample in ("rep1", "rep2"):
+        table = coverage_file(folder / f"{sample}.cov.gz")
+        at = table["start"].to_numpy() - 1
+        cpg = (bases[at] == ord("C")) & (bases[at + 1] == ord("G"))
+        assert cpg.mean() > 0.99
+        assert (table["methylated"] > 0).all()

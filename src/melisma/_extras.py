@@ -22,3 +22,12 @@ def require(extra: str, *packages: str, what: str) -> None:
     for package in packages:
         if find_spec(package) is None:
             raise MelismaError(f'{what} needs {package}: pip install "melisma[{extra}]".')
+
+
+def installed(*packages: str) -> bool:
+    """Whether all of some packages can be found.
+
+    >>> installed("numpy"), installed("numpy", "no_such_package")
+    (True, False)
+    """
+    return all(find_spec(package) is not None for package in packages)

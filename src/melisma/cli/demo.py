@@ -11,17 +11,25 @@ def demo(
 ) -> None:
     """Run the built-in study of naive B cells, healthy and lupus, from calls to report.
 
+    With the extra `deep` a second part learns what the sequence says of fibroblasts' levels.
+
     \b
     Example:
       melisma demo --out melisma-demo
     """
     from melisma import datasets
+    from melisma._extras import installed
     from melisma.cli._terminal import terminal
     from melisma.cli.run import show_run
-    from melisma.study import run_study
+    from melisma.study import read_study, run_study
 
     folder = datasets.folder("lupus")
-    notice = (folder / "NOTICE.md").read_text(encoding="utf-8")
+    study, parts = read_study(folder / "study.toml"), ["lupus", "imr90"]
+    if not installed("torch", "lightning_fabric", "safetensors"):
+        study, parts = study.model_copy(update={"sequence": None}), ["lupus"]
+    notices = [(datasets.folder(n) / "NOTICE.md").read_text(encoding="utf-8") for n in parts]
     with terminal():
-        result = run_study(folder / "study.toml", out, notices=(notice,))
+        result = run_study(study, out, notices=notices)
     show_run(result)
+    if study.sequence is None:
+        typer.echo('What the sequence says needs the extra deep: pip install "melisma[deep]".')

@@ -21,7 +21,12 @@ _DATASETS = {
         title="RRBS of resting and activated naive B cells, healthy and lupus",
         source="data set RRBS of the Bioconductor package DSS, from Debian's r-bioc-dss 2.46.0",
         licence="GPL (of DSS); melisma's own licence does not cover it",
-    )
+    ),
+    "imr90": Description(
+        title="WGBS of IMR90 fibroblasts, 4 Mb of chromosome 22, with its sequence",
+        source="Lister et al. 2009, from Debian's r-bioc-bsseq; sequence from maffilter-examples",
+        licence="Artistic-2.0 (of bsseq); melisma's own licence does not cover it",
+    ),
 }
 
 
@@ -29,7 +34,7 @@ def names() -> tuple[str, ...]:
     """The names of the data sets.
 
     >>> names()
-    ('lupus',)
+    ('lupus', 'imr90')
     """
     return tuple(_DATASETS)
 

@@ -10,7 +10,14 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from melisma import progress
-from melisma.report import _answers, _section_calibration, _section_quality, _sections, _words
+from melisma.report import (
+    _answers,
+    _section_calibration,
+    _section_quality,
+    _section_sequence,
+    _sections,
+    _words,
+)
 from melisma.report._markup import Page, calm
 from melisma.report._methods import methods
 from melisma.report._study import Study
@@ -30,6 +37,7 @@ def page(study: Study) -> str:
             advance(1)
         calibration = _section_calibration.calibration(study, made, names)
         tables = _sections.tables(study, made, names)
+        sequence = _section_sequence.sequence(study, made)
         advance(1)
         title = str(study.run.get("title") or "Methylome study")
         folder = files("melisma.report")
@@ -46,6 +54,8 @@ def page(study: Study) -> str:
             quality=quality,
             questions="".join(questions) + _left_out(study),
             calibration=calibration,
+            sequence=sequence,
+            in_nav='<a href="#sequence">Sequence</a>' if sequence else "",
             tables=tables,
             methods=methods(study),
             data=_json({"template": template(), "figures": made.figures, "tables": made.tables}),

@@ -116,6 +116,27 @@ class RegionsSection(_Section):
         return self
 
 
+class SequenceSection(_Section):
+    """`[sequence]`: a model of the marks from sequence, of the study's store or of another sheet.
+
+    As the options of `melisma train`; `samples` is a sheet of its own, whose store is made beside
+    the study's.
+    """
+
+    samples: Path | None = None
+    genome: Path | None = None
+    environment: tuple[str, ...] = ()
+    mark: str | None = None
+    width: int = Field(default=201, ge=3)
+    surroundings: tuple[int, ...] = ()
+    block: int = Field(default=1_000_000, ge=1)
+    channels: int = Field(default=64, ge=4)
+    members: int = Field(default=1, ge=1)
+    epochs: int = Field(default=8, ge=1)
+    min_coverage: int = Field(default=5, ge=1)
+    seed: int = Field(default=1, ge=0)
+
+
 class OutputSection(_Section):
     """`[output]`: the folder that `melisma run` fills; relative to the study."""
 
@@ -132,6 +153,7 @@ class StudyConfig(_Section):
     qc: QcSection = QcSection()
     sites: SitesSection = SitesSection()
     regions: RegionsSection = RegionsSection()
+    sequence: SequenceSection | None = None
     output: OutputSection = OutputSection()
 
     @field_validator("design", mode="before")
@@ -169,7 +191,9 @@ def read_study(path: Path | str) -> StudyConfig:
     folder = path.resolve().parent
     return study.model_copy(
         update={
-            name: _absolute(getattr(study, name), folder) for name in ("input", "regions", "output")
+            name: _absolute(section, folder)
+            for name in ("input", "regions", "sequence", "output")
+            if (section := getattr(study, name)) is not None
         }
     )
 
@@ -203,6 +227,7 @@ def _known_keys(section: tuple[str, ...]) -> list[str]:
         "qc": QcSection,
         "sites": SitesSection,
         "regions": RegionsSection,
+        "sequence": SequenceSection,
         "output": OutputSection,
     }
     model = sections[section[0]] if section else StudyConfig

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from melisma import progress
+from melisma.calls import read_samples
 from melisma.errors import MelismaError
 from melisma.study._config import StudyConfig
 from melisma.study._folder import file_record
@@ -32,7 +33,12 @@ def hash_inputs(
     # Several samples may be in one matrix.
     files = [given.samples, *dict.fromkeys(map(Path, sheet["path"]))]
     files += [file for file in (given.manifest, given.genome) if file]
-    named = (given.annotation, given.islands, config.regions.bed)
+    named: list[Path | None] = [given.annotation, given.islands, config.regions.bed]
+    if config.sequence is not None:
+        named.append(config.sequence.genome)
+        if config.sequence.samples is not None:
+            named.append(config.sequence.samples)
+            named += map(Path, read_samples(config.sequence.samples)["path"])
     beside = [file for file in dict.fromkeys(named) if file]
     with progress.stage("Hashing inputs", len(files) + len(beside)) as advance:
         records = []

@@ -34,6 +34,8 @@ from melisma.study._annotation import check_beside, read_annotation
 from melisma.study._config import IDENTITY, DesignSection, StudyConfig, read_study
 from melisma.study._folder import RunFolder, digest
 from melisma.study._inputs import hash_inputs
+from melisma.study._sequence import MODEL, TABLES, check_sequence, read_sequence
+from melisma.study._sequence import STORE as SEQUENCE_STORE
 from melisma.study._words import in_toml, messages_of_a_study
 
 STORE = "study.zarr"
@@ -90,6 +92,7 @@ def run_study(
         sheet = read_samples(config.input.samples, matrix=config.input.matrix)
         _check_designs(config, sheet)
         check_beside(config)
+        check_sequence(config)
         final = Path(out or config.output.folder or "melisma-out")
         folder = RunFolder(final, _study(config))
         try:
@@ -176,9 +179,22 @@ def _run(
             kept |= {f"{stem}.{name}" for name in result["tables"]}
             contrasts.append(result["contrast"])
         designs.append(_design_record(section, design, contrasts))
+    sequence = None
+    if config.sequence is not None and not failed:
+        sequence = folder.step(
+            "sequence",
+            [ingested, about, config.sequence.model_dump()],
+            [f"{MODEL}/model.json", *(f"tables/{name}.parquet" for name in TABLES)],
+            lambda: read_sequence(config, folder),
+        )
+        kept |= {f"sequence.{name}" for name in sequence["tables"]}
+    else:
+        for name in (MODEL, SEQUENCE_STORE):
+            shutil.rmtree(folder.path / name, ignore_errors=True)
     folder.remove_stale(kept)
     record = _record(config, methylome, inputs + beside, quality, designs, notices)
     record["left_out"] = left_out
+    record["sequence"] = sequence
     unchanged = not folder.done and (folder.path / REPORT).exists()
     if unchanged and folder.before.get("created"):
         record["created"] = folder.before["created"]
