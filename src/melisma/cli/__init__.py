@@ -16,6 +16,7 @@ from melisma.cli import (
     annotate_samples,
     append,
     demo,
+    embed,
     explain,
     export,
     formats,
@@ -88,6 +89,7 @@ VERBS = (
     predict.predict,
     variants.variants,
     explain.explain,
+    embed.embed,
 )
 for verb in VERBS:
     app.command(verb.__name__.replace("_", "-"))(verb)
