@@ -53,6 +53,10 @@ def train(
     batch: Annotated[int, typer.Option(min=1)] = 256,
     rate: Annotated[float, typer.Option(help="The highest learning rate.")] = 3e-3,
     min_coverage: Annotated[int, typer.Option(min=1, help="Reads an example needs.")] = 5,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(help="A folder of `melisma pretrain`; its stem and tower are the beginning."),
+    ] = None,
     devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes without one.")] = 1,
     seed: Annotated[int, typer.Option(min=0)] = 1,
 ) -> None:
@@ -71,6 +75,7 @@ def train(
     from melisma.sequence.defaults import default_config, default_recipe
     from melisma.sequence.examples import StoreExamples
     from melisma.sequence.judge import judge
+    from melisma.sequence.pretrained import load_pretrained
     from melisma.sequence.train import train as train_model
 
     if (test is None) != (validation is None):
@@ -103,13 +108,15 @@ def train(
             "min_coverage": min_coverage, "contexts": _contexts(methylome),
             "strands": methylome.attrs["strands"],
         }  # fmt: skip
+        shared = load_pretrained(start_from).shared if start_from is not None else {}
         model = train_model(
             examples,
-            default_config(examples, counts=counts),
+            default_config(examples, counts=counts, **shared),
             recipe,
             out,
             devices=devices,
             record=record,
+            start_from=start_from,
         )
         judged = judge(model, examples, seed=seed)
         judged.table.write_csv(out / "scores.tsv", separator="\t")

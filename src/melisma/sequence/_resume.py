@@ -50,6 +50,7 @@ class State:
                         for key in ("step", "exp_avg", "exp_avg_sq")
                     }
                     for i, name in enumerate(names)
+                    if f"optimizer.step.{name}" in held
                 },
                 "param_groups": optimizer.state_dict()["param_groups"],
             }
@@ -82,8 +83,9 @@ class State:
         moments = optimizer.state_dict()["state"]
         text = json.dumps([list(epoch) for epoch in history])
         held = {f"module.{n}": v.clone() for n, v in weights.items()}
+        # Parameters without a gradient, frozen or not reached, have no moments.
         for i, name in enumerate(names):
-            for key in ("step", "exp_avg", "exp_avg_sq"):
+            for key in ("step", "exp_avg", "exp_avg_sq") if i in moments else ():
                 held[f"optimizer.{key}.{name}"] = moments[i][key].detach().cpu().clone()
         held |= {
             "epoch": torch.tensor(len(history)),

@@ -246,7 +246,7 @@ def load(folder: Path | str) -> Model:
             f"{path} was trained on the alphabet {alphabet}, and windows here are {LETTERS[:4]}."
         )
     try:
-        config = ModelConfig(**_tuples(found["config"]))
+        config = ModelConfig(**as_tuples(found["config"]))
         members = tuple(_member(folder, k, config) for k in range(found["members"]))
         return Model(
             config,
@@ -261,7 +261,7 @@ def load(folder: Path | str) -> Model:
         raise MelismaError(f"{path} is damaged ({error}): copy the model's folder again.") from None
 
 
-def _tuples(config: Mapping[str, Any]) -> dict[str, Any]:
+def as_tuples(config: Mapping[str, Any]) -> dict[str, Any]:
     """JSON's lists as the tuples that a frozen configuration holds."""
     return {
         k: tuple(v) if isinstance(v, Sequence) and not isinstance(v, str) else v

@@ -339,15 +339,7 @@ class SequenceModel(nn.Module):
         told = self.environment(environment) if self.environment is not None else None
         x = self.film_stem(self.stem(sequence), told)  # (B, C, W)
         near = self.near(x, told) if self.near is not None else None
-        if self.config.pool > 1:
-            x = F.avg_pool1d(x, self.config.pool, ceil_mode=True, count_include_pad=False)
-        for block in self.tower:
-            x = block(x, told)  # (B, C, L)
-        if self.position is not None:
-            x = x + self.position()
-        for layer in self.attention:
-            x = layer(x, told)
-        x = F.gelu(self.film(x, told))
+        x = F.gelu(self.film(self.body(x, told), told))  # (B, C, L)
         kept = self.narrow(x).flatten(1)  # (B, read_out L)
         hidden = self.read_out(self.drop(kept)) + self.read_mean(x.mean(2))  # (B, hidden)
         if near is not None:
@@ -364,6 +356,19 @@ class SequenceModel(nn.Module):
             logit = logit + self.motif_path(sequence, environment)
         precision = self.precision(hidden) if self.precision is not None else None
         return Output(logit, precision)
+
+    def body(self, x: Tensor, told: Tensor | None) -> Tensor:
+        """From the stem's channels at every base, (B, C, W), to the tower's and attention's at
+        every position, (B, C, L): what pretraining learns."""
+        if self.config.pool > 1:
+            x = F.avg_pool1d(x, self.config.pool, ceil_mode=True, count_include_pad=False)
+        for block in self.tower:
+            x = block(x, told)
+        if self.position is not None:
+            x = x + self.position()
+        for layer in self.attention:
+            x = layer(x, told)
+        return x
 
 
 class _Position(nn.Module):

@@ -31,6 +31,7 @@ from melisma.sequence._steps import step, validation, validation_loss
 from melisma.sequence.checkpoint import Model, load
 from melisma.sequence.examples import TRAIN, VALIDATION, Batch, Examples
 from melisma.sequence.model import ModelConfig, SequenceModel
+from melisma.sequence.pretrained import Pretrained, load_pretrained
 
 
 def train(
@@ -41,6 +42,7 @@ def train(
     *,
     devices: int = 1,
     record: Mapping[str, Any] | None = None,
+    start_from: Path | str | None = None,
 ) -> Model:
     """Train an ensemble on a split's training part and write it to a folder.
 
@@ -53,6 +55,7 @@ def train(
     out : the folder to make
     devices : processes, each with one GPU or, without GPUs, on the CPU
     record : what else `model.json` should hold: the data, the split
+    start_from : a folder of `melisma pretrain`, whose stem and tower each network begins with
 
     Raises
     ------
@@ -66,17 +69,24 @@ def train(
     _check_fit(examples, config)
     keep_freed_memory()
     work = out.with_name(out.name + ".part")
-    digest = _digest(examples, config, recipe, record or {})
+    record = dict(record or {})
+    start = None
+    if start_from is not None:
+        start = load_pretrained(start_from)
+        start.check(config)
+        record["started_from"] = start.fingerprint
+    digest = _digest(examples, config, recipe, record)
     fabric = _fabric(devices)
     if fabric.is_global_zero:
         _prepare(work, digest)
     fabric.barrier()
     histories = [
-        _train_member(fabric, examples, config, recipe, work, k) for k in range(recipe.members)
+        _train_member(fabric, examples, config, recipe, work, k, start)
+        for k in range(recipe.members)
     ]
     fabric.barrier()
     if fabric.is_global_zero:
-        _finish(examples, config, recipe, work, out, histories, record or {})
+        _finish(examples, config, recipe, work, out, histories, record)
     fabric.barrier()
     return load(out)
 
@@ -136,11 +146,14 @@ def _train_member(
     recipe: Recipe,
     work: Path,
     k: int,
+    start: Pretrained | None,
 ) -> list[Epoch]:
     """Train one network, or go on with it; its best weights are in member-<k>.safetensors."""
     seed = recipe.seed + 1000 * k
     torch.manual_seed(seed)
     module = SequenceModel(config)
+    if start is not None:
+        start.put_into(module)
     optimizer = torch.optim.AdamW(
         module.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay
     )
@@ -159,7 +172,7 @@ def _train_member(
         for epoch in range(len(history), recipe.epochs):
             if _is_over(history, recipe.patience):
                 break
-            start = time.perf_counter()
+            began = time.perf_counter()
             # Dropout repeats itself when a killed epoch is run again.
             torch.manual_seed(1000 * seed + epoch + 7 * fabric.global_rank)
             batches = examples.batches(
@@ -180,7 +193,7 @@ def _train_member(
                 break
             rate = float(schedule.get_last_lr()[0])
             better = judged < min((e.validation_loss for e in history), default=math.inf)
-            entry = Epoch(epoch + 1, total / steps, judged, rate, time.perf_counter() - start)
+            entry = Epoch(epoch + 1, total / steps, judged, rate, time.perf_counter() - began)
             history.append(entry)
             _tell(entry, recipe.epochs)
             if fabric.is_global_zero:
