@@ -1,7 +1,8 @@
 """`melisma train`: a model of a mark from sequence and environment."""
 
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -57,6 +58,13 @@ def train(
         Path | None,
         typer.Option(help="A folder of `melisma pretrain`; its stem and tower are the beginning."),
     ] = None,
+    backbone: Annotated[
+        Path | None,
+        typer.Option(help="A folder with a Hugging Face language model of DNA, read in its place."),
+    ] = None,
+    tune: Annotated[
+        Literal["frozen", "lora", "full"], typer.Option(help="What of the backbone is trained.")
+    ] = "frozen",
     devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes without one.")] = 1,
     seed: Annotated[int, typer.Option(min=0)] = 1,
 ) -> None:
@@ -76,11 +84,19 @@ def train(
     from melisma.sequence.examples import StoreExamples
     from melisma.sequence.judge import judge
     from melisma.sequence.pretrained import load_pretrained
+    from melisma.sequence.train import is_first_process
     from melisma.sequence.train import train as train_model
 
     if (test is None) != (validation is None):
         raise MelismaError("--test and --validation go together: name contigs for both.")
-    with terminal():
+    if backbone is not None:
+        if start_from is not None:
+            raise MelismaError("--start-from and --backbone are two beginnings: give one.")
+        require("text", "transformers", "tokenizers", what="A backbone")
+    elif tune != "frozen":
+        raise MelismaError("--tune is of a backbone: give --backbone too.")
+    # The first of several processes speaks for all.
+    with terminal() if is_first_process() else nullcontext():
         methylome = open_methylome(store)
         if mark is not None:
             methylome = single_mark(methylome, mark)
@@ -109,6 +125,10 @@ def train(
             "strands": methylome.attrs["strands"],
         }  # fmt: skip
         shared = load_pretrained(start_from).shared if start_from is not None else {}
+        if backbone is not None:
+            from melisma.sequence.backbone import backbone_fields
+
+            shared |= backbone_fields(backbone, tune)
         model = train_model(
             examples,
             default_config(examples, counts=counts, **shared),
@@ -118,6 +138,8 @@ def train(
             record=record,
             start_from=start_from,
         )
+        if not is_first_process():
+            return
         judged = judge(model, examples, seed=seed)
         judged.table.write_csv(out / "scores.tsv", separator="\t")
     _show(judged, split, out)

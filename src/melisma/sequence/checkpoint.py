@@ -22,9 +22,10 @@ from torch import nn
 from melisma.errors import MelismaError
 from melisma.sequence._calibration import Conformal
 from melisma.sequence._memory import keep_freed_memory
+from melisma.sequence.backbone import kept_weights, make_network, put_weights
 from melisma.sequence.encodings import LETTERS, UNKNOWN, Codes, reverse_complement
 from melisma.sequence.environment import Environment
-from melisma.sequence.model import ModelConfig, SequenceModel
+from melisma.sequence.model import ModelConfig
 
 FORMAT = 1
 # Windows a step of prediction: large enough that the matrix products are.
@@ -192,7 +193,7 @@ class Model:
     def save(self, folder: Path) -> None:
         """Write `model.json` and the weights into an existing folder; the record comes last."""
         for k, member in enumerate(self.members):
-            save_file(_weights(member), folder / f"member-{k}.safetensors")
+            save_file(kept_weights(member), folder / f"member-{k}.safetensors")
         text = json.dumps(
             {
                 "format": FORMAT,
@@ -211,10 +212,6 @@ class Model:
         partial = folder / "model.json.part"
         partial.write_text(text + "\n")
         partial.replace(folder / "model.json")
-
-
-def _weights(module: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
 
 
 def load(folder: Path | str) -> Model:
@@ -273,9 +270,9 @@ def _member(folder: Path, k: int, config: ModelConfig) -> nn.Module:
     path = folder / f"member-{k}.safetensors"
     if not path.is_file():
         raise MelismaError(f"{path} is missing: copy the model's folder again.")
-    module = SequenceModel(config)
+    module = make_network(config)
     try:
-        module.load_state_dict(load_file(path))
+        put_weights(module, load_file(path))
     except (RuntimeError, SafetensorError) as error:
         first = str(error).splitlines()[-1].strip()
         raise MelismaError(f"{path} does not fit model.json ({first}).") from None

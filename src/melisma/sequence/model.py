@@ -67,6 +67,8 @@ class ModelConfig:
     read_out, hidden : channels that the read-out keeps, and its hidden units
     motif_path, motif_rank : the position-weight path, and how many scores the environment mixes
     head : "beta_binomial" for counts, "bernoulli" for labels
+    backbone, backbone_hash, tune : the folder of a language model that reads in the tower's place,
+        the hash of its weights, and what of it is trained; see `melisma.sequence.backbone`
     """
 
     width: int
@@ -91,6 +93,9 @@ class ModelConfig:
     film: int = 64
     head: Literal["bernoulli", "beta_binomial"] = "bernoulli"
     dropout: float = 0.1
+    backbone: str = ""
+    backbone_hash: str = ""
+    tune: Literal["frozen", "lora", "full"] = "frozen"
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.width % 2 == 0:

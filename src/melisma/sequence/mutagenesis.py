@@ -133,7 +133,12 @@ class _Run:
             self.told = module.environment(given)
         x = as_input(view)
         self.logit = float(module(x, self.environment, None, around).logit[0, head])
-        self.local = not config.attention and _reach(module) < config.length
+        # A language model sees every token from every other.
+        self.local = (
+            isinstance(module, SequenceModel)
+            and not config.attention
+            and _reach(module) < config.length
+        )
         if not self.local:
             return
         self.kept: list[Tensor] = [module.film_stem(module.stem(x), self.told)]  # (1, C, W)

@@ -8,6 +8,7 @@ split is never read here. Several devices work through Lightning Fabric.
 import hashlib
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ from melisma.sequence._memory import keep_freed_memory
 from melisma.sequence._recipe import Recipe
 from melisma.sequence._resume import Epoch, State
 from melisma.sequence._steps import step, validation, validation_loss
+from melisma.sequence.backbone import make_network
 from melisma.sequence.checkpoint import Model, load
 from melisma.sequence.examples import TRAIN, VALIDATION, Batch, Examples
 from melisma.sequence.model import ModelConfig, SequenceModel
@@ -91,6 +93,11 @@ def train(
     return load(out)
 
 
+def is_first_process() -> bool:
+    """Whether this process is the first of those that Fabric started, or the only one."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0
+
+
 def _check_fit(examples: Examples, config: ModelConfig) -> None:
     told = {
         "width": (config.width, examples.width),
@@ -151,8 +158,8 @@ def _train_member(
     """Train one network, or go on with it; its best weights are in member-<k>.safetensors."""
     seed = recipe.seed + 1000 * k
     torch.manual_seed(seed)
-    module = SequenceModel(config)
-    if start is not None:
+    module = make_network(config)
+    if start is not None and isinstance(module, SequenceModel):
         start.put_into(module)
     optimizer = torch.optim.AdamW(
         module.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay
@@ -257,7 +264,7 @@ def _finish(
     """Calibrate the ensemble on validation, write its record and move the folder into place."""
     members = []
     for k in range(recipe.members):
-        module = SequenceModel(config)
+        module = make_network(config)
         module.load_state_dict(load_file(work / f"member-{k}.safetensors"))
         members.append(module.eval())
     heads = len(config.heads)
