@@ -96,6 +96,19 @@ def test_the_model_learns_the_rule_and_is_judged_beside_its_baselines(trained):
     assert record["record"]["contexts"] == ["CG"]
 
 
+def test_scores_are_given_inside_and_outside_islands_and_by_context(folder, tmp_path):
+    half = [(c, k, k + 500) for c in ("chr1", "chr2") for k in range(0, BASES, 1000)]
+    (tmp_path / "islands.bed").write_text("".join(f"{c}\t{a}\t{b}\n" for c, a, b in half))
+    main_ok(
+        "train", folder / "study.zarr", "-g", folder / "genome.fa", "--width", "5", "--block",
+        "2000", "--epochs", "1", "--islands", tmp_path / "islands.bed", "-o", tmp_path / "m",
+    )  # fmt: skip
+    scores = pl.read_csv(tmp_path / "m" / "scores.tsv", separator="\t")
+    assert set(scores["stratum"]) == {"all", "islands", "outside islands"}
+    counts = dict(scores.filter(model="model", metric="pearson").select("stratum", "n").iter_rows())
+    assert counts["islands"] + counts["outside islands"] == counts["all"]
+
+
 def test_environments_answer_apart_and_intervals_hold_the_levels(trained, folder):
     model, genome = load(trained), Genome.open(folder / "genome.fa")
     sites = sites_of_contigs(genome, model, ["chr2"])

@@ -53,6 +53,9 @@ def train(
     ] = None,
     batch: Annotated[int, typer.Option(min=1)] = 256,
     rate: Annotated[float, typer.Option(help="The highest learning rate.")] = 3e-3,
+    islands: Annotated[
+        Path | None, typer.Option(help="CpG islands as BED: scores inside and outside them too.")
+    ] = None,
     min_coverage: Annotated[int, typer.Option(min=1, help="Reads an example needs.")] = 5,
     start_from: Annotated[
         Path | None,
@@ -140,7 +143,7 @@ def train(
         )
         if not is_first_process():
             return
-        judged = judge(model, examples, seed=seed)
+        judged = judge(model, examples, strata=_strata(methylome, islands), seed=seed)
         judged.table.write_csv(out / "scores.tsv", separator="\t")
     _show(judged, split, out)
 
@@ -177,6 +180,35 @@ def _contexts(methylome: Any) -> list[str]:
     from melisma.methylome import CONTEXTS
 
     return [CONTEXTS[k] for k in np.unique(methylome["context"].values)]
+
+
+def _strata(methylome: Any, islands: Path | None) -> dict[str, Any]:
+    """Sites by context, where there are several, and by whether they lie in islands."""
+    import numpy as np
+
+    from melisma.methylome import CONTEXTS
+
+    context = np.asarray(methylome["context"].values)
+    found = {CONTEXTS[k]: context == k for k in np.unique(context)}
+    if len(found) == 1:
+        found = {}
+    if islands is not None:
+        import polars as pl
+
+        from melisma._overlaps import overlap_any
+        from melisma.bed import read_bed
+
+        contigs = pl.Series(methylome.attrs["contigs"], dtype=pl.String)
+        position = np.asarray(methylome["position"].values, np.int64)
+        places = pl.DataFrame(
+            {
+                "contig": contigs.gather(np.asarray(methylome["contig"].values, np.int64)),
+                "start": position, "end": position + 1,
+            }
+        )  # fmt: skip
+        inside = overlap_any(places, read_bed(islands, contigs=methylome.attrs["contigs"]))
+        found |= {"islands": inside, "outside islands": ~inside}
+    return found
 
 
 def _is_symmetric(methylome: Any) -> bool:
