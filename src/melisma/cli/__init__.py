@@ -16,6 +16,7 @@ from melisma.cli import (
     annotate_samples,
     append,
     demo,
+    explain,
     export,
     formats,
     info,
@@ -86,6 +87,7 @@ VERBS = (
     train.train,
     predict.predict,
     variants.variants,
+    explain.explain,
 )
 for verb in VERBS:
     app.command(verb.__name__.replace("_", "-"))(verb)

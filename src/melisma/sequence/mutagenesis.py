@@ -38,6 +38,7 @@ def mutagenesis(
     windows: Codes,
     environment: Floats | None = None,
     *,
+    surroundings: Floats | None = None,
     head: int = 0,
     whole: bool = False,
 ) -> Mutagenesis:
@@ -47,6 +48,7 @@ def mutagenesis(
     ----------
     windows : uint8 (n, width)
     environment : float32 (1, environment width), encoded; None: the mean
+    surroundings : float32 (n, scales, 5), which no mutation changes; None: the mean
     head : which mark
     whole : run every mutated window from its first layer, as a check
 
@@ -66,13 +68,17 @@ def mutagenesis(
     level, effect = np.empty(n, np.float32), np.full((n, width, 4), np.nan, np.float32)
     with torch.inference_mode():
         for i in range(n):
-            level[i], effect[i] = _one(model, windows[i], told, head, whole=whole)
+            around = None
+            if surroundings is not None and model.config.surroundings:
+                around = torch.from_numpy(surroundings[i : i + 1].copy())
+            level[i], effect[i] = _one(model, windows[i], told, around, head, whole=whole)
     return Mutagenesis(level, effect)
 
 
 def _one(
-    model: Model, codes: npt.NDArray[np.uint8], told: Floats, head: int, *, whole: bool
-) -> tuple[float, Floats]:
+    model: Model, codes: npt.NDArray[np.uint8], told: Floats, around: Tensor | None, head: int,
+    *, whole: bool,
+) -> tuple[float, Floats]:  # fmt: skip
     width = len(codes)
     place, base = np.nonzero((np.arange(4)[None] != codes[:, None]) & (codes < UNKNOWN)[:, None])
     environment = torch.from_numpy(told.copy()) if model.environment.width else None
@@ -88,7 +94,7 @@ def _one(
     for view, at, to in views:
         seen = (at >= 1) & (at < width) if model.symmetric else np.ones(len(at), bool)
         for k, member in enumerate(model.members):
-            run = _Run(cast(SequenceModel, member), view, environment, head)
+            run = _Run(cast(SequenceModel, member), view, environment, around, head)
             own[k] += run.logit / len(views)
             found = np.full(len(at), run.logit, np.float32)
             mutate = run.whole if whole or not run.local else run.stretches
@@ -112,9 +118,11 @@ class _Run:
     """One network on one window: its activations, and mutations of it."""
 
     def __init__(
-        self, module: SequenceModel, view: Codes, environment: Tensor | None, head: int
-    ) -> None:
+        self, module: SequenceModel, view: Codes, environment: Tensor | None,
+        around: Tensor | None, head: int,
+    ) -> None:  # fmt: skip
         self.module, self.view, self.head, self.environment = module, view, head, environment
+        self.around = around
         config = module.config
         self.told = None
         if module.environment is not None:
@@ -124,7 +132,7 @@ class _Run:
             self.environment = given
             self.told = module.environment(given)
         x = as_input(view)
-        self.logit = float(module(x, self.environment).logit[0, head])
+        self.logit = float(module(x, self.environment, None, around).logit[0, head])
         self.local = not config.attention and _reach(module) < config.length
         if not self.local:
             return
@@ -146,7 +154,7 @@ class _Run:
         if module.neighbours is not None:
             self.hidden = self.hidden + module.neighbours(torch.zeros(1, 3 * config.neighbours))
         if module.surroundings is not None:
-            self.hidden = self.hidden + module.surroundings(None, 1)
+            self.hidden = self.hidden + module.surroundings(around, 1)
 
     def whole(self, at: npt.NDArray[Any], to: npt.NDArray[Any]) -> Floats:
         """Log odds of mutations, every window run from its first layer."""
@@ -155,7 +163,9 @@ class _Run:
         environment = self.environment
         if environment is not None:
             environment = environment.expand(len(at), -1)
-        return self.module(as_input(codes), environment).logit[:, self.head].numpy()
+        around = None if self.around is None else self.around.expand(len(at), -1, -1)
+        told = self.module(as_input(codes), environment, None, around)
+        return told.logit[:, self.head].numpy()
 
     def stretches(self, at: npt.NDArray[Any], to: npt.NDArray[Any]) -> Floats:
         """Log odds of mutations, what they have not reached taken from the window."""

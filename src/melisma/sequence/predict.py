@@ -30,6 +30,10 @@ class Sites(NamedTuple):
     position: npt.NDArray[np.int64]
     strand: npt.NDArray[np.int8]
 
+    def of(self, rows: npt.NDArray[Any]) -> "Sites":
+        """The sites at some rows, or where a mask is true."""
+        return Sites(self.contigs, self.contig[rows], self.position[rows], self.strand[rows])
+
 
 def sites_of_contigs(
     genome: Genome, model: Model, contigs: Sequence[str], *, mark: str | None = None
@@ -45,7 +49,7 @@ def sites_of_contigs(
     MelismaError
         A contig is not in the genome.
     """
-    base = BASE_OF_MARK[_head(model, mark)[1]]
+    base = BASE_OF_MARK[head_of(model, mark)[1]]
     wanted = set(model.record.get("contexts", CONTEXTS))
     merged = model.record.get("strands") == "merged"
     found: list[tuple[npt.NDArray[Any], ...]] = []
@@ -75,7 +79,7 @@ def sites_of_intervals(intervals: pl.DataFrame, every: Sites) -> Sites:
         own = every.position[offsets[k] : offsets[k + 1]]
         first, last = np.searchsorted(own, [start, end])
         keep[offsets[k] + first : offsets[k] + last] = True
-    return Sites(every.contigs, every.contig[keep], every.position[keep], every.strand[keep])
+    return every.of(keep)
 
 
 def sites_of_store(methylome: "xr.Dataset") -> Sites:
@@ -86,6 +90,26 @@ def sites_of_store(methylome: "xr.Dataset") -> Sites:
         np.asarray(methylome["position"].values, np.int64),
         np.asarray(methylome["strand"].values, np.int8),
     )
+
+
+def windows_of_sites(
+    model: Model, genome: Genome, sites: Sites, *, mark: str | None = None
+) -> tuple[GenomeWindows, int, str]:
+    """The windows that a model reads around sites, the head that answers, and its mark's code.
+
+    Strands that are merged or unknown are read from the base.
+
+    Raises
+    ------
+    MelismaError
+        The model does not predict the mark, or the sites do not lie in the genome.
+    """
+    head, code = head_of(model, mark)
+    windows = GenomeWindows(
+        genome, sites.contigs, sites.contig, sites.position, strands_of(genome, sites, code),
+        model.config.width, model.config.surroundings,
+    )  # fmt: skip
+    return windows, head, code
 
 
 def predict_sites(
@@ -119,11 +143,7 @@ def predict_sites(
         A column or level of the environment is not known, or the sites do not lie in the genome.
     """
     encoded = model.environment.encode_one(environment or {}, allow_unseen=allow_unseen)
-    head, code = _head(model, mark)
-    windows = GenomeWindows(
-        genome, sites.contigs, sites.contig, sites.position, _strands(genome, sites, code),
-        model.config.width, model.config.surroundings,
-    )  # fmt: skip
+    windows, head, code = windows_of_sites(model, genome, sites, mark=mark)
     each_side = model.config.neighbours // 2
     columns = np.full((4, len(sites.position)), np.nan, np.float32)
     with progress.stage("Predicting", len(sites.position)) as advance:
@@ -155,7 +175,7 @@ def predict_sites(
     )  # fmt: skip
 
 
-def _head(model: Model, mark: str | None) -> tuple[int, str]:
+def head_of(model: Model, mark: str | None) -> tuple[int, str]:
     heads = model.config.heads
     if mark is None:
         return 0, heads[0]
@@ -167,7 +187,7 @@ def _head(model: Model, mark: str | None) -> tuple[int, str]:
     return heads.index(code), code
 
 
-def _strands(genome: Genome, sites: Sites, code: str) -> npt.NDArray[np.int8]:
+def strands_of(genome: Genome, sites: Sites, code: str) -> npt.NDArray[np.int8]:
     """Strands, those of merged or unknown ones read from the base."""
     strand = sites.strand.copy()
     named = genome.named_as(sites.contigs)
@@ -200,5 +220,5 @@ def as_bedmethyl(table: pl.DataFrame, reads: int = 100) -> pl.DataFrame:
 
 __all__ = [
     "Sites", "as_bedmethyl", "predict_sites", "sites_of_contigs", "sites_of_intervals",
-    "sites_of_store",
+    "sites_of_store", "windows_of_sites",
 ]  # fmt: skip
