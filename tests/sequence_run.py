@@ -1,5 +1,7 @@
 """A small model of a known rule, trained for the tests that read it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -41,11 +43,33 @@ def make_study(where):
 
 
 def train_model(where):
-    main_ok(
-        "train", where / "study.zarr", "-g", where / "genome.fa", "-e", "tissue",
-        "--width", "21", "--block", "2000", "--epochs", "2", "--batch", "32", "--rate", "0.005",
-        "-o", where / "model",
+    """A network small enough that a test may ask it a hundred thousand times."""
+    from melisma.genome import Genome
+    from melisma.methylome import open_methylome
+    from melisma.sequence.defaults import default_config, default_recipe
+    from melisma.sequence.examples import StoreExamples
+    from melisma.sequence.judge import judge
+    from melisma.sequence.splits import by_block
+    from melisma.sequence.train import train
+
+    methylome = open_methylome(where / "study.zarr")
+    contig = np.array(methylome.attrs["contigs"])[methylome["contig"].values]
+    split = by_block(contig, methylome["position"].values, width=21, size=2000, seed=1)
+    genome = Genome.open(where / "genome.fa")
+    examples = StoreExamples(methylome, genome, 21, split.parts, environment=["tissue"])
+    small = {"channels": 8, "hidden": 8, "read_out": 4, "dilations": (1,), "film": 8}
+    model = train(
+        examples,
+        replace(default_config(examples, counts=True), **small),
+        default_recipe(
+            examples, symmetric=True, members=1, epochs=3, batch=32, rate=0.01,
+            epoch_examples=None, seed=1,
+        ),
+        where / "model",
+        record={"store": "study.zarr", "contexts": ["CG"], "strands": "merged"},
     )  # fmt: skip
+    table = judge(model, examples, draws=20).table
+    table.write_csv(where / "model" / "scores.tsv", separator="\t")
 
 
 def write_database(path):

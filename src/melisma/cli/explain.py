@@ -9,10 +9,16 @@ from melisma.cli._options import GenomeOption
 from melisma.errors import MelismaError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import polars as pl
+
     from melisma.genome import Genome
     from melisma.sequence.explanation import Explanation
 
-_KINDS = (".tsv", ".parquet", ".meme", ".npz", ".bw")
+_KINDS = (".tsv", ".parquet", ".meme", ".npz", ".bw", ".html")
+# Reads that a measured level needs.
+_READS = 10
 # What a folder of explain's own holds; another folder is not written over.
 _RECORD = "explain.json"
 
@@ -49,7 +55,9 @@ def explain(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="A folder for everything, or .tsv, .parquet, .meme, .npz, .bw."
+            "--out",
+            "-o",
+            help="A folder for everything, or .tsv, .parquet, .meme, .npz, .bw, .html.",
         ),
     ] = None,
 ) -> None:
@@ -79,6 +87,8 @@ def explain(
         explained = explain_model(
             trained, opened, asked, environment=told, mark=mark, most=sites or None,
             database=database, seqlet=seqlet, fewest=fewest, strands=strands, seed=seed,
+            test=out is None or out.suffix not in (".meme", ".npz", ".bw"),
+            measure=None if store is None else _measured(store, mark, told),
         )  # fmt: skip
         written = ""
         if out is not None:
@@ -90,10 +100,47 @@ def explain(
                 "database": str(database) if database else None, "seqlet": seqlet,
                 "fewest": fewest, "both_strands": strands, "seed": seed,
             }  # fmt: skip
-            written = _write(out, explained, opened, record)
+            written = _write(out, explained, opened, record, _scores(model))
     _show(explained, len(asked.position))
     if out is not None:
         typer.echo(f"Written: {written}.")
+
+
+def _scores(model: Path) -> "pl.DataFrame | None":
+    """The model's scores beside its baselines, as training left them."""
+    import polars as pl
+
+    path = model / "scores.tsv"
+    return pl.read_csv(path, separator="\t") if path.is_file() else None
+
+
+def _measured(store: Path, mark: str | None, told: dict[str, Any]) -> "Callable[[Any], Any]":
+    """From rows of a store's sites to levels, pooled over the samples of the environment."""
+    import numpy as np
+
+    from melisma import progress
+    from melisma.methylome import open_methylome, sample_sheet, single_mark
+
+    methylome = single_mark(open_methylome(store), mark)
+    sheet = sample_sheet(methylome)
+    keep = np.ones(methylome.sizes["sample"], bool)
+    for name, value in told.items():
+        if name in sheet:
+            keep &= np.array([str(own) == str(value) for own in sheet[name]])
+    if not keep.any():
+        progress.note(f"{store} has no sample of {told}, so no level is measured.")
+
+    def measure(rows: Any) -> Any:
+        some = methylome.isel(site=rows, sample=np.flatnonzero(keep))
+        if "beta" in methylome:
+            beta = np.asarray(some["beta"].values, float)
+            held = np.isfinite(beta).sum(axis=1)
+            return np.where(held > 0, np.nansum(beta, axis=1) / np.maximum(held, 1), np.nan)
+        coverage = np.asarray(some["coverage"].values, float).sum(axis=1)
+        methylated = np.asarray(some["methylated"].values, float).sum(axis=1)
+        return np.where(coverage >= _READS, methylated / np.maximum(coverage, 1), np.nan)
+
+    return measure
 
 
 def _check_out(out: Path | None) -> None:
@@ -126,7 +173,10 @@ def _require_bigwig(*, whole: bool) -> bool:
     return found
 
 
-def _write(out: Path, explained: "Explanation", genome: "Genome", record: dict[str, Any]) -> str:
+def _write(
+    out: Path, explained: "Explanation", genome: "Genome", record: dict[str, Any],
+    scores: "pl.DataFrame | None",
+) -> str:  # fmt: skip
     """Write one file or the whole folder; returns what to say of it."""
     from melisma.cli._tables import write_table
     from melisma.sequence.attributions import to_bigwig, to_npz
@@ -144,17 +194,24 @@ def _write(out: Path, explained: "Explanation", genome: "Genome", record: dict[s
         return f"{out}, {len(explained.found.windows):,} windows"
     if out.suffix == ".bw":
         return f"{out}, {to_bigwig(explained.found, out, dict(genome.lengths)):,} bases"
-    return _write_folder(out, explained, genome, record)
+    if out.suffix == ".html":
+        from melisma.report import write_explanation
+
+        write_explanation(explained, out, scores=scores, record=record)
+        return f"{out}, one page"
+    return _write_folder(out, explained, genome, record, scores)
 
 
 def _write_folder(
-    out: Path, explained: "Explanation", genome: "Genome", record: dict[str, Any]
-) -> str:
+    out: Path, explained: "Explanation", genome: "Genome", record: dict[str, Any],
+    scores: "pl.DataFrame | None",
+) -> str:  # fmt: skip  # fmt: skip
     import json
     import shutil
 
     from melisma import __version__
     from melisma.methylome import part_folder, replace_folder
+    from melisma.report import write_explanation
     from melisma.sequence.attributions import to_bigwig, to_modisco, to_npz
     from melisma.sequence.motifs import write_meme
 
@@ -165,6 +222,8 @@ def _write_folder(
         tables = {"motifs": explained.table, "experiments": explained.experiments}
         if len(explained.names):
             tables["names"] = explained.names
+        if explained.flanks is not None:
+            tables["flanks"] = explained.flanks
         for name, table in tables.items():
             table.write_csv(work / f"{name}.tsv", separator="\t")
         write_meme(explained.motifs, work / "motifs.meme")
@@ -172,12 +231,34 @@ def _write_folder(
         to_modisco(explained.found, work / "ohe.npz", work / "attr.npz")
         if _require_bigwig(whole=True):
             to_bigwig(explained.found, work / "contributions.bw", dict(genome.lengths))
+        _draw(explained, work / "logos")
+        write_explanation(explained, work / "report.html", scores=scores, record=record)
         (work / _RECORD).write_text(json.dumps({"melisma": __version__} | record, indent=1) + "\n")
         names = sorted(path.name for path in work.iterdir())
         replace_folder(work, out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return f"{out}, {', '.join(names)}"
+
+
+def _draw(explained: "Explanation", folder: Path) -> None:
+    """A logo a motif, and what bases do by position."""
+    from melisma.sequence.logos import logo
+
+    folder.mkdir()
+    profile = explained.found.by_position()
+    drawn = {
+        "positions": logo(
+            profile, kind="contributions", first=-(profile.shape[1] // 2),
+            label="What each base does to the level, by position",
+        )
+    }  # fmt: skip
+    for k, motif in enumerate(explained.motifs, 1):
+        label = f"Motif {k}, {motif.consensus}, {motif.seqlets} seqlets"
+        counts = motif.frequency * motif.seqlets
+        drawn[f"motif-{k}"] = logo(counts, kind="counts", first=motif.offset, label=label)
+    for name, text in drawn.items():
+        (folder / f"{name}.svg").write_text(text + "\n")
 
 
 def _show(explained: "Explanation", sites: int) -> None:

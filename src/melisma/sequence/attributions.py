@@ -77,6 +77,18 @@ class Attributions:
         value[:, list(self.fixed)] = 0.0
         return np.ascontiguousarray(value.transpose(0, 2, 1), np.float32)
 
+    def by_position(self) -> Floats:
+        """(4, width): what A, C, G and T do at each position, against the mean of the four there.
+
+        A mean over the windows, of the base they have and of those they have not; 0 where fixed.
+        """
+        seen = (self.windows < UNKNOWN)[:, :, None]
+        effect = np.where(seen, self.effect, 0.0)
+        total = (effect - effect.mean(axis=2, keepdims=True)).sum(axis=0)  # (width, 4)
+        mean = total / np.maximum(seen.sum(axis=0), 1)
+        mean[list(self.fixed)] = 0.0
+        return mean.T
+
 
 def attributions(
     model: Model,

@@ -4,7 +4,7 @@ Motifs that mutagenesis finds are seen where they are. Whether they do it is ask
 each motif is put into shuffled backgrounds at its usual place, and shuffled away where it stands.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ import polars as pl
 from melisma import progress
 from melisma.errors import MelismaError
 from melisma.genome import Genome
-from melisma.sequence.attributions import Attributions, attributions
+from melisma.sequence.attributions import Attributions, attributions, reads_cpgs
 from melisma.sequence.checkpoint import Model
+from melisma.sequence.flanks import flank_levels
 from melisma.sequence.motifs import (
     Motif,
     Seqlet,
@@ -26,10 +27,18 @@ from melisma.sequence.motifs import (
     read_database,
     require_whole,
 )
-from melisma.sequence.predict import Sites
-from melisma.sequence.site_experiments import Bench, ablate_motif, bench, marginalize_motifs
+from melisma.sequence.predict import Sites, head_of
+from melisma.sequence.site_experiments import (
+    SCHEMA,
+    Bench,
+    ablate_motif,
+    bench,
+    marginalize_motifs,
+)
 
 _BACKGROUNDS = 200
+# Windows that hold a motif, and shuffles of each, from which it is taken away.
+_HOLDING, _SHUFFLES = 100, 5
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,7 @@ class Explanation:
         window), offset, direction, contribution, effect, low, high, backgrounds
     experiments : a row a motif and experiment, as `site_experiments` makes them
     names : the nearest known motifs of each: motif, consensus, target, p, e
+    flanks : levels of lone CpGs, as `flank_levels` makes them; None for other models
     """
 
     found: Attributions
@@ -53,6 +63,7 @@ class Explanation:
     table: pl.DataFrame
     experiments: pl.DataFrame
     names: pl.DataFrame
+    flanks: pl.DataFrame | None
 
 
 def explain(
@@ -67,6 +78,8 @@ def explain(
     seqlet: int = 6,
     fewest: int = 20,
     strands: bool = False,
+    measure: Callable[[Any], Any] | None = None,
+    test: bool = True,
     seed: int = 0,
 ) -> Explanation:
     """Mutate windows around sites and gather what matters into motifs.
@@ -79,6 +92,8 @@ def explain(
     seqlet : bases of a seqlet
     fewest : seqlets of a motif
     strands : take a motif and its reverse complement as one
+    measure : from rows of `sites` to measured levels, which `flanks` then has beside predicted ones
+    test : put motifs to the test and look at lone CpGs, which takes as long as mutagenesis
 
     Raises
     ------
@@ -107,10 +122,17 @@ def explain(
         )  # fmt: skip
         advance(1)
     names = _named(motifs, database, size)
-    tested = bench(model, genome, sites, environment=environment, mark=mark, seed=seed)
-    experiments = _tested(tested, motifs, seed)
+    experiments = pl.DataFrame(schema=SCHEMA)
+    if test and motifs:
+        of = bench(model, genome, sites, environment=environment, mark=mark, seed=seed)
+        experiments = _tested(of, motifs, seed)
     table = _table(found, motifs, names, experiments)
-    return Explanation(found, seqlets, motifs, table, experiments, names)
+    flanks = None
+    if test and reads_cpgs(model, head_of(model, mark)[1]):
+        flanks = flank_levels(
+            model, genome, sites, environment=environment, mark=mark, measure=measure, seed=seed
+        )
+    return Explanation(found, seqlets, motifs, table, experiments, names, flanks)
 
 
 def _named(motifs: list[Motif], database: Path | str | None, size: int) -> pl.DataFrame:
@@ -142,7 +164,12 @@ def _tested(of: Bench, motifs: list[Motif], seed: int) -> pl.DataFrame:
         offset = places[name][0]
         # A motif that holds the site is one at that place alone.
         over = offset < len(of.site) and offset + len(text) > 0
-        taken.append(ablate_motif(of, name, text, offset=offset if over else None, seed=seed))
+        taken.append(
+            ablate_motif(
+                of, name, text, offset=offset if over else None, n=_HOLDING, shuffles=_SHUFFLES,
+                seed=seed,
+            )
+        )  # fmt: skip
     return pl.concat([put, *taken])
 
 

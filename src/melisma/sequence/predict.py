@@ -176,6 +176,7 @@ def predict_sites(
 
 
 def head_of(model: Model, mark: str | None) -> tuple[int, str]:
+    """The head of a mark and its code; the model's first where none is named."""
     heads = model.config.heads
     if mark is None:
         return 0, heads[0]
@@ -219,6 +220,6 @@ def as_bedmethyl(table: pl.DataFrame, reads: int = 100) -> pl.DataFrame:
 
 
 __all__ = [
-    "Sites", "as_bedmethyl", "predict_sites", "sites_of_contigs", "sites_of_intervals",
-    "sites_of_store", "windows_of_sites",
+    "Sites", "as_bedmethyl", "head_of", "predict_sites", "sites_of_contigs", "sites_of_intervals",
+    "sites_of_store", "strands_of", "windows_of_sites",
 ]  # fmt: skip

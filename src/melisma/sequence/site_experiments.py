@@ -136,10 +136,10 @@ def marginalize_motifs(
                 found = mean_effect(BeforeAfter(before, of.predict(changed)))
                 rows.append(("marginalize", name, motif, offset, *found))
             advance(1)
-    return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
-_SCHEMA = {
+SCHEMA = {
     "experiment": pl.String, "name": pl.String, "motif": pl.String, "offset": pl.Int64,
     "n": pl.Int64, "before": pl.Float64, "after": pl.Float64, "effect": pl.Float64,
     "low": pl.Float64, "high": pl.Float64,
@@ -196,7 +196,7 @@ def ablate_motif(
         held[:, : centre + offset] = held[:, centre + offset + 1 :] = False
     rows = np.random.default_rng(seed).permutation(np.flatnonzero(held.any(axis=1)))[:n]
     if not len(rows):
-        return pl.DataFrame(schema=_SCHEMA)
+        return pl.DataFrame(schema=SCHEMA)
     distance = np.abs(np.arange(held.shape[1]) + length / 2 - centre - 0.5)
     start = np.where(held[rows], distance, np.inf).argmin(axis=1)
     before, after = np.empty(len(rows)), np.empty((len(rows), shuffles))
@@ -208,7 +208,7 @@ def ablate_motif(
         )  # fmt: skip
         before[here], after[here] = found
     row = ("ablate", name, motif, offset, *mean_effect(BeforeAfter(before, after)))
-    return pl.DataFrame([row], schema=_SCHEMA, orient="row")
+    return pl.DataFrame([row], schema=SCHEMA, orient="row")
 
 
 def ablate_stretch(
@@ -238,7 +238,7 @@ def ablate_stretch(
         keep=of.site, wide=True,
     )  # fmt: skip
     row = ("ablate", f"{start} to {end}", None, start, *mean_effect(found))
-    return pl.DataFrame([row], schema=_SCHEMA, orient="row")
+    return pl.DataFrame([row], schema=SCHEMA, orient="row")
 
 
 def space_motifs(
@@ -276,10 +276,10 @@ def space_motifs(
             rows.append(("space", f"{first} + {second}", pair, offset, *found, distance, *beyond))
             advance(1)
     more = dict.fromkeys(("interaction", "interaction_low", "interaction_high"), pl.Float64)
-    return pl.DataFrame(rows, schema=_SCHEMA | {"distance": pl.Int64} | more, orient="row")
+    return pl.DataFrame(rows, schema=SCHEMA | {"distance": pl.Int64} | more, orient="row")
 
 
 __all__ = [
-    "Bench", "ablate_motif", "ablate_stretch", "after_site", "bench", "marginalize_motifs",
-    "site_positions", "space_motifs",
+    "SCHEMA", "Bench", "ablate_motif", "ablate_stretch", "after_site", "bench",
+    "marginalize_motifs", "site_positions", "space_motifs",
 ]  # fmt: skip
