@@ -16,6 +16,7 @@ from melisma.cli import (
     annotate_samples,
     append,
     demo,
+    experiment,
     explain,
     export,
     formats,
@@ -88,6 +89,7 @@ VERBS = (
     predict.predict,
     variants.variants,
     explain.explain,
+    experiment.experiment,
 )
 for verb in VERBS:
     app.command(verb.__name__.replace("_", "-"))(verb)

@@ -57,7 +57,12 @@ class Motif(NamedTuple):
     @property
     def consensus(self) -> str:
         """The motif in IUPAC letters: a base above .6, two above .8 together, else N."""
-        return "".join(_letter(column) for column in self.frequency.T)
+        return consensus(self.frequency)
+
+
+def consensus(frequency: Floats) -> str:
+    """Base frequencies (4, length) in IUPAC's letters, as `Motif.consensus` has them."""
+    return "".join(_letter(column) for column in frequency.T)
 
 
 _IUPAC = {
