@@ -148,3 +148,24 @@ def test_bad_input_is_one_sentence(folder, asked, tmp_path, capsys):
     broken.write_text(text[: text.index("MOTIF m3")])
     assert "holds 4 motifs" in refused(capsys, *asked, "--database", broken)
     assert "cannot be read" in refused(capsys, *asked, "--database", tmp_path / "none.meme")
+
+
+def test_a_model_of_other_contexts_has_no_flanks_and_may_have_no_motif(folder, tmp_path):
+    from test_sequence_attributions import model_of
+
+    from melisma.genome import Genome
+    from melisma.report import write_explanation
+    from melisma.sequence.explanation import explain
+    from melisma.sequence.predict import sites_of_contigs
+
+    for contexts, heads in ((("CHG", "CHH"), ("m",)), ((), ("a",))):
+        model = model_of(contexts or ("unknown",), heads)
+        genome = Genome.open(folder / "genome.fa")
+        sites = sites_of_contigs(genome, model, ["chr1"])
+        found = explain(model, genome, sites, most=25)
+        assert found.flanks is None
+        assert len(found.table) == len(found.motifs)
+        assert set(found.found.sites.strand) == {1, -1}
+        text = write_explanation(found, tmp_path / "p.html").read_text()
+        assert "The model is not one of CpGs alone." in text
+        assert "What decides the levels</h1>" in text
