@@ -255,9 +255,9 @@ def _mutated(
 def to_modisco(found: Attributions, sequences: Path | str, scores: Path | str) -> None:
     """The two files of `modisco motifs -s ohe.npz -a attr.npz -w WIDTH`.
 
-    WIDTH is even there, so below the windows'. Each holds one array `arr_0`, (n, 4, width), bases in
-    the order A, C, G, T: the one-hot windows, int8, and their hypothetical contributions, float32.
-    An unknown base is zeros in both.
+    WIDTH is even there, so below the windows'. Each file holds one array `arr_0`, (n, 4, width),
+    bases in the order A, C, G, T: the one-hot windows, int8, and their hypothetical contributions,
+    float32. An unknown base is zeros in both.
     """
     for path, array in (
         (Path(sequences), one_hot(found.windows).astype(np.int8)),
