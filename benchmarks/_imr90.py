@@ -20,7 +20,7 @@ from melisma.sequence.defaults import default_config
 from melisma.sequence.examples import TEST as TEST_PART
 from melisma.sequence.examples import StoreExamples
 from melisma.sequence.experiments import with_motif
-from melisma.sequence.flanks import flank_class, levels_by_flank
+from melisma.sequence.flanks import flank_class
 from melisma.sequence.judge import judge
 from melisma.sequence.splits import Split, by_interval
 
@@ -127,13 +127,17 @@ def _solo(model: Model, made: StoreExamples, methylome: xr.Dataset, genome: Geno
     measured = np.concatenate([b.methylated / b.coverage for b in batches])[:, 0]
     predicted = model.predict(codes, surroundings=around).level[:, 0]
     position = methylome["position"].values[rows]
-    contig = np.zeros(len(rows), int)
-    table = levels_by_flank(
-        genome, ("chr22",), contig, position, {"measured": measured, "predicted": predicted}
-    )
-    found: dict[str, Any] = {row.pop("flank"): row for row in table.to_dicts()}
+    classes = flank_class(genome.bases("chr22"), position)
+    found: dict[str, Any] = {}
+    for k, name in enumerate(("SCGS", "SCGW", "WCGW")):
+        own = classes == k
+        found[name] = {
+            "n": int(own.sum()),
+            "measured": round(float(measured[own].mean()), 4),
+            "predicted": round(float(predicted[own].mean()), 4),
+        }
     # The same lone CpGs with the four bases beside them exchanged: an experiment, not a mean.
-    some = np.flatnonzero(flank_class(genome.bases("chr22"), position) >= 0)[:2000]
+    some = np.flatnonzero(classes >= 0)[:2000]
     asked = {}
     for motif in ("ACGT", "TCGA", "GCGC", "CCGG"):
         changed = with_motif(codes[some], motif, codes.shape[1] // 2 - 1)

@@ -1,205 +1,171 @@
-"""`melisma explain` and what it is made of: contributions, logos, flanks, files for other tools."""
+"""`melisma explain` on a small trained model whose rule is known."""
 
-from xml.etree import ElementTree
+import json
+import shutil
 
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from sequence_run import main_ok, make_study, refused, train_model, write_database
 
-from melisma.cli import main
-from melisma.genome import Genome
-from melisma.methylome import dataset, write
-from melisma.sequence.flanks import ALONE, CLASSES, flank_class, levels_by_flank
-from melisma.sequence.logo import information, logo
-
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("lightning_fabric")
-
-from melisma.sequence.checkpoint import load  # noqa: E402
-from melisma.sequence.explain import explain  # noqa: E402
-from melisma.sequence.predict import sites_of_contigs  # noqa: E402
-
-BASES = 60_000
-
-
-def run(*arguments, code=0):
-    with pytest.raises(SystemExit) as done:
-        main([str(a) for a in arguments])
-    assert done.value.code == code
-
-
-def refused(capsys, *arguments):
-    run(*arguments, code=2)
-    return " ".join(capsys.readouterr().err.split())
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A store (simulated) in which TTGA five bases after a CpG takes its methylation away."""
     where = tmp_path_factory.mktemp("explain")
-    rng = np.random.default_rng(0)
-    bases = rng.choice(list("ACGT"), BASES, p=[0.25, 0.25, 0.25, 0.25])
-    at = np.flatnonzero((bases[:-30] == "C") & (bases[1:-29] == "G"))
-    at = at[(at > 30)]
-    for place in at[::2]:
-        if not (bases[place + 4 : place + 11] == "C").any():
-            bases[place + 5 : place + 9] = list("TTGA")
-    at = np.flatnonzero((bases[:-30] == "C") & (bases[1:-29] == "G"))
-    at = at[at > 30]
-    text = "".join(bases)
-    (where / "genome.fa").write_text(f">chr1\n{text}\n")
-    low = np.array([text[p + 5 : p + 9] == "TTGA" for p in at])
-    coverage = rng.poisson(20, (len(at), 2))
-    level = np.where(low, 0.1, 0.85)[:, None]
-    made = dataset(
-        {
-            "contig": np.zeros(len(at)), "position": at, "strand": np.zeros(len(at)),
-            "context": np.zeros(len(at)),
-        },
-        {
-            "methylated": rng.binomial(coverage, level).astype(np.uint16),
-            "coverage": coverage.astype(np.uint16),
-        },
-        {"sample": ["s1", "s2"]},
-        contigs=["chr1"],
-    )  # fmt: skip
-    write(made, where / "study.zarr")
-    run(
-        "train", where / "study.zarr", "-g", where / "genome.fa", "--width", "41", "--block",
-        "3000", "--epochs", "8", "--batch", "32", "--rate", "0.01", "-o", where / "model",
-    )  # fmt: skip
+    make_study(where)
+    train_model(where)
+    write_database(where / "known.meme")
     return where
 
 
-def test_the_planted_motif_is_found_at_its_place(folder, tmp_path):
-    out = tmp_path / "why"
-    run(
-        "explain", folder / "model", "-g", folder / "genome.fa", "--store", folder / "study.zarr",
-        "--sites", "200", "--seqlet", "4", "-o", out,
+@pytest.fixture(scope="module")
+def asked(folder):
+    return ("explain", folder / "model", "-g", folder / "genome.fa", "--contig", "chr2")
+
+
+@pytest.fixture(scope="module")
+def explained(folder):
+    """Everything about 300 sites in brain, with levels that a store measured."""
+    pytest.importorskip("memelite")
+    main_ok(
+        "explain", folder / "model", "-g", folder / "genome.fa", "-e", "tissue=brain",
+        "--store", folder / "study.zarr", "--sites", "300", "--fewest", "15",
+        "--database", folder / "known.meme", "-o", folder / "explained",
     )  # fmt: skip
-    motifs = pl.read_csv(out / "motifs.tsv", separator="\t")
-    first = motifs.row(0, named=True)
-    assert "TTGA" in first["consensus"]
-    assert first["first_base"] + first["consensus"].index("TTGA") == 5
-    assert first["raises"] is False
-    assert first["contribution"] < -0.5
-    meme = (out / "motifs.meme").read_text()
-    assert meme.startswith("MEME version 4")
-    assert f"nsites= {first['seqlets']}" in meme
+    return folder / "explained"
 
 
-def test_files_for_other_tools_hold_the_same_numbers(folder, tmp_path):
-    pybigtools = pytest.importorskip("pybigtools")
-    out = tmp_path / "why"
-    run(
-        "explain", folder / "model", "-g", folder / "genome.fa", "--store", folder / "study.zarr",
-        "--sites", "40", "--seqlet", "4", "-o", out,
-    )  # fmt: skip
-    bases = np.load(out / "ohe.npz")["arr_0"]
-    values = np.load(out / "contributions.npz")["arr_0"]
-    assert bases.shape == values.shape == (40, 4, 41)
-    assert (bases.sum(axis=1) <= 1).all()
-    np.testing.assert_allclose(values.sum(axis=1), 0, atol=1e-5)
-    # What a base adds is its hypothetical value against the mean of the other three.
-    own = (values * bases).sum(axis=1) * 4 / 3
-    track = pybigtools.open(str(out / "contributions.bw"))
-    told = np.array(track.values("chr1", 0, BASES, fillna=0))
-    # Where windows overlap the track has their mean, so it lies within them.
-    assert own.min() - 1e-5 <= told.min() < 0
-    assert (told != 0).sum() > 500
-    text = "".join(np.array(list("ACGTN"))[np.where(bases.any(1), bases.argmax(1), 4)[0]])
-    genome = (folder / "genome.fa").read_text().splitlines()[1]
-    assert text in genome
-    place = genome.index(text)
-    np.testing.assert_allclose(told[place : place + 3], own[0, :3], atol=1e-5)
-    pictures = sorted(out.glob("*.svg"))
-    assert pictures
-    for picture in pictures:
-        root = ElementTree.fromstring(picture.read_text())
-        assert root.find("{http://www.w3.org/2000/svg}title").text
-
-
-def test_contributions_say_what_mutation_does(folder):
-    model, genome = load(folder / "model"), Genome.open(folder / "genome.fa")
-    sites = sites_of_contigs(genome, model, ["chr1"])
-    found = explain(model, genome, sites, most=5, seqlet=4)
-    window = found.codes[2].copy()
-    for base in range(4):
-        other = window.copy()
-        other[25] = base
-        level = model.predict(np.stack([window, other])).level[:, 0]
-        assert found.effect[2, 25, base] == pytest.approx(level[1] - level[0], abs=1e-5)
-    np.testing.assert_allclose(found.by_position().sum(axis=0), 0, atol=1e-5)
-
-
-def test_bad_input_is_one_sentence(folder, tmp_path, capsys):
-    ask = ("explain", folder / "model", "-g", folder / "genome.fa", "-o", tmp_path / "x")
-    assert "one of --contig, --bed and --store" in refused(capsys, *ask)
-    assert "no contig 'chr7'" in refused(capsys, *ask, "--contig", "chr7")
-    long = refused(capsys, *ask, "--contig", "chr1", "--sites", "3", "--seqlet", "50")
-    assert "does not fit into windows of 41" in long
-    (tmp_path / "one.meme").write_text("MEME version 4\n\nALPHABET= ACGT\n")
-    few = refused(
-        capsys, *ask, "--contig", "chr1", "--sites", "60", "--database", tmp_path / "one.meme"
+def test_the_rule_is_found_named_and_tested(explained):
+    table = pl.read_csv(explained / "motifs.tsv", separator="\t")
+    lowering = table.filter(pl.col("direction") == "lowers")
+    assert any("CGT" in word or "ACG" in word for word in lowering["consensus"])
+    strongest = lowering.sort("effect").row(0, named=True)
+    assert strongest["effect"] < -0.2
+    assert strongest["low"] < strongest["effect"] < strongest["high"] < 0
+    assert strongest["backgrounds"] == 200
+    experiments = pl.read_csv(explained / "experiments.tsv", separator="\t")
+    away = experiments.filter(
+        (pl.col("experiment") == "ablate") & (pl.col("name") == strongest["motif"])
     )
-    assert "give a whole database" in few
-    assert not (tmp_path / "x").exists()
-    (tmp_path / "x").mkdir()
-    assert "exists: choose another folder" in refused(capsys, *ask, "--contig", "chr1")
+    assert away["effect"].item() > 0.2
+    names = pl.read_csv(explained / "names.tsv", separator="\t")
+    assert set(names.columns) == {"motif", "consensus", "target", "p", "e"}
+    record = json.loads((explained / "explain.json").read_text())
+    assert record["environment"] == {"tissue": "brain"}
+    assert record["sites"] == 300
 
 
-def test_lone_cpgs_are_chosen(folder, tmp_path):
-    run(
-        "explain", folder / "model", "-g", folder / "genome.fa", "--contig", "chr1", "--lone",
-        "--sites", "10", "-o", tmp_path / "lone",
-    )  # fmt: skip
-    assert len(np.load(tmp_path / "lone" / "ohe.npz")["arr_0"]) == 10
+def test_the_page_tells_scores_motifs_and_flanks(explained):
+    text = (explained / "report.html").read_text()
+    assert len(text) < 300_000
+    for words in (
+        "What decides the levels in brain", "composition alone", "each base by position",
+        "300 windows of 5,385", "WCGW: A or T on both sides", "measured", "Logo of motif 1,",
+    ):  # fmt: skip
+        assert words in text, words
+    assert text.count("<svg") == text.count('role="img" aria-label=')
+    assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
+    # Measured is brain alone: liver is at .8 everywhere.
+    flanks = pl.read_csv(explained / "flanks.tsv", separator="\t")
+    assert flanks.filter(flank="WCGW")["measured"].item() < 0.3
+    assert flanks.filter(flank="SCGS")["measured"].item() > 0.6
+    assert 'role="img"' in (explained / "logos" / "positions.svg").read_text()
 
 
-@given(st.text("ACGTN", min_size=4, max_size=400), st.integers(0, 1000))
-@settings(deadline=None, max_examples=60)
-def test_flank_classes_are_what_their_words_say(text, seed):
-    text = text + "CG" * (seed % 2)
-    bases = np.frombuffer(text.encode(), np.uint8)
-    position = np.arange(len(text))
-    cpgs = [k for k in range(len(text) - 1) if text[k : k + 2] == "CG"]
-    for place, found in zip(position, flank_class(bases, position), strict=True):
-        others = [c for c in cpgs if c != place and abs(c - place) <= ALONE]
-        lone = place in cpgs and not others and 0 < place < len(text) - 2
-        if lone and "N" not in text[place - 1] + text[place + 2]:
-            weak = sum(text[k] in "AT" for k in (place - 1, place + 2))
-            assert found == weak
-        else:
-            assert found == -1
+def test_a_folder_is_whole_and_is_written_again(explained, asked, tmp_path, capsys):
+    out = tmp_path / "again"
+    shutil.copytree(explained, out)
+    main_ok(*asked, "--sites", "30", "-o", out)
+    files = {path.name for path in out.iterdir()}
+    assert files >= {
+        "motifs.tsv", "motifs.meme", "experiments.tsv", "contributions.npz", "ohe.npz",
+        "attr.npz", "explain.json", "flanks.tsv", "report.html", "logos",
+    }  # fmt: skip
+    assert "names.tsv" not in files
+    with np.load(out / "ohe.npz") as file:
+        assert file["arr_0"].shape == (30, 4, 21)
+    assert {path.name for path in tmp_path.iterdir()} == {"again"}
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("")
+    assert "holds something else" in refused(capsys, *asked, "-o", other)
 
 
-def test_levels_by_flank(tmp_path):
-    far = "A" * 60
-    (tmp_path / "g.fa").write_text(f">c\n{far}ACGT{far}ACGC{far}GCGC{far}TCGA{far}CGCG{far}\n")
-    genome = Genome.open(tmp_path / "g.fa")
-    position = np.array([61, 125, 189, 253, 316])
-    table = levels_by_flank(
-        genome, ("c",), np.zeros(5, int), position, {"m": np.array([0.1, 0.5, 0.9, 0.3, 1.0])}
-    )
-    assert table["flank"].to_list() == list(CLASSES)
-    assert table["n"].to_list() == [1, 1, 2]
-    assert table["m"].to_list() == pytest.approx([0.9, 0.5, 0.2])
+def test_the_suffix_says_what_is_written(folder, asked, explained, tmp_path, capsys):
+    from melisma.sequence.motifs import read_database
+
+    few = (*asked, "--sites", "60", "-e", "tissue=brain")
+    main_ok(*few, "-o", tmp_path / "m.tsv")
+    assert "60 of 2,731 sites" in capsys.readouterr().out
+    assert pl.read_csv(tmp_path / "m.tsv", separator="\t").columns[:2] == ["motif", "consensus"]
+    main_ok(*few, "-o", tmp_path / "m.meme")
+    known = read_database(explained / "motifs.meme")
+    table = pl.read_csv(explained / "motifs.tsv", separator="\t")
+    assert [name.split()[1] for name in known] == table["consensus"].to_list()
+    main_ok(*few, "-o", tmp_path / "c.npz")
+    with np.load(tmp_path / "c.npz") as file:
+        assert file["ohe"].shape == file["attr"].shape == (60, 4, 21)
+        assert set(file["contig"]) == {"chr2"}
+    pytest.importorskip("pybigtools")
+    main_ok(*few, "-o", tmp_path / "c.bw")
+    assert (tmp_path / "c.bw").stat().st_size > 1000
 
 
-def test_a_logo_stacks_letters_by_height():
-    matrix = np.array([[1.0, 0.25, 0.5], [0, 0.25, 0.5], [0, 0.25, 0], [0, 0.25, 0]])
-    heights = information(matrix)
-    np.testing.assert_allclose(heights.sum(axis=0), [2, 0, 1])
-    drawn = logo(heights, "A & B", first=-1, unit="bits")
-    root = ElementTree.fromstring(drawn)
-    space = "{http://www.w3.org/2000/svg}"
-    assert root.find(f"{space}title").text == "A & B"
-    letters = [t.text for t in root.iter(f"{space}text") if "letter" in t.get("class")]
-    assert sorted(letters) == ["A", "A", "C"]
-    places = [t.text for t in root.iter(f"{space}text") if t.get("class") == "place"]
-    assert places == ["-1", "0", "1"]
-    down = logo(np.array([[-1.0], [0], [0], [2.0]]), "x", styled=False)
-    assert "<style>" not in down
-    assert logo(np.zeros((4, 3)), "nothing")
+def test_a_model_without_scores_and_motifs_says_so(folder, tmp_path):
+    shutil.copytree(folder / "model", tmp_path / "model")
+    (tmp_path / "model" / "scores.tsv").unlink()
+    (tmp_path / "r.bed").write_text("chr1\t1000\t3000\n")
+    common = ("explain", tmp_path / "model", "-g", folder / "genome.fa", "--sites", "15")
+    main_ok(*common, "--bed", tmp_path / "r.bed", "-o", tmp_path / "p.html")
+    text = (tmp_path / "p.html").read_text()
+    assert "has no scores.tsv" in text
+    assert "No motif was found" in text
+    main_ok(*common, "--bed", tmp_path / "r.bed", "-o", tmp_path / "b.npz")
+    with np.load(tmp_path / "b.npz") as file:
+        assert file["position"].min() >= 1000
+        assert file["position"].max() < 3000
+
+
+def test_bad_input_is_one_sentence(folder, asked, tmp_path, capsys):
+    assert "by one of --contig, --bed and --store" in refused(capsys, *asked[:4])
+    assert "ends in .bed; use" in refused(capsys, *asked, "-o", tmp_path / "x.bed")
+    assert "was never seen in training" in refused(capsys, *asked, "-e", "tissue=gut")
+    assert "seqlet of 22 bases does not fit" in refused(capsys, *asked, "--seqlet", "22")
+    assert "no model (model.json)" in refused(capsys, "explain", tmp_path, *asked[2:])
+    pytest.importorskip("memelite")
+    other = tmp_path / "jaspar.txt"
+    other.write_text(">MA0001\nA [ 1 2 ]\n")
+    assert "no database in MEME's format" in refused(capsys, *asked, "--database", other)
+    broken = tmp_path / "broken.meme"
+    text = (folder / "known.meme").read_text()
+    broken.write_text(text.replace("0.97", "x", 1))
+    assert "broken.meme is damaged" in refused(capsys, *asked, "--database", broken)
+    broken.write_text(text.replace("0.97", "7", 1))
+    assert "the rows of rule are no probabilities" in refused(capsys, *asked, "--database", broken)
+    broken.write_text(text[: text.index("MOTIF m3")])
+    assert "holds 4 motifs" in refused(capsys, *asked, "--database", broken)
+    assert "cannot be read" in refused(capsys, *asked, "--database", tmp_path / "none.meme")
+
+
+def test_a_model_of_other_contexts_has_no_flanks_and_may_have_no_motif(folder, tmp_path):
+    from test_sequence_attributions import model_of
+
+    from melisma.genome import Genome
+    from melisma.report import write_explanation
+    from melisma.sequence.explanation import explain
+    from melisma.sequence.predict import sites_of_contigs
+
+    for contexts, heads in ((("CHG", "CHH"), ("m",)), ((), ("a",))):
+        model = model_of(contexts or ("unknown",), heads)
+        genome = Genome.open(folder / "genome.fa")
+        sites = sites_of_contigs(genome, model, ["chr1"])
+        found = explain(model, genome, sites, most=25)
+        assert found.flanks is None
+        assert len(found.table) == len(found.motifs)
+        assert set(found.found.sites.strand) == {1, -1}
+        text = write_explanation(found, tmp_path / "p.html").read_text()
+        assert "The model is not one of CpGs alone." in text
+        assert "What decides the levels</h1>" in text

@@ -17,6 +17,7 @@ from melisma.cli import (
     append,
     demo,
     embed,
+    experiment,
     explain,
     export,
     formats,
@@ -92,6 +93,7 @@ VERBS = (
     variants.variants,
     explain.explain,
     embed.embed,
+    experiment.experiment,
 )
 for verb in VERBS:
     app.command(verb.__name__.replace("_", "-"))(verb)

@@ -58,17 +58,17 @@ def predict(
       melisma predict model -g genome.fa --store study.zarr --sample s7 -o imputed.tsv
     """
     from melisma._extras import require
+    from melisma.cli._places import asked_sites, one_place
     from melisma.cli._tables import check_output
     from melisma.cli._terminal import terminal
 
     require("deep", "torch", "safetensors", what="Prediction")
     from melisma.genome import Genome
     from melisma.sequence.checkpoint import load
-    from melisma.sequence.predict import predict_sites, sites_of_contigs, sites_of_intervals
+    from melisma.sequence.predict import predict_sites
 
     check_output(out, _KINDS)
-    if sum(asked is not None for asked in (contig, bed, store)) != 1:
-        raise MelismaError("Name the sites by one of --contig, --bed and --store.")
+    one_place(contig, bed, store)
     if sample is not None and store is None:
         raise MelismaError("--sample is one of a store: give --store too.")
     with terminal():
@@ -78,17 +78,8 @@ def predict(
         if store is not None:
             sites, known, own = _of_store(store, sample, trained, mark)
             given = own | given
-        elif bed is not None:
-            from melisma.bed import read_bed
-
-            intervals = read_bed(bed, contigs=opened.lengths)
-            names = intervals["contig"].unique(maintain_order=True).to_list()
-            every = sites_of_contigs(opened, trained, names, mark=mark)
-            sites = sites_of_intervals(intervals, every)
         else:
-            sites = sites_of_contigs(opened, trained, contig or [], mark=mark)
-        if not len(sites.position):
-            raise MelismaError("No site of the mark lies there, so there is nothing to predict.")
+            sites = asked_sites(opened, trained, contig=contig, bed=bed, mark=mark)
         table = predict_sites(
             trained, opened, sites,
             environment=given, mark=mark, known=known, allow_unseen=unseen,

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from melisma.methylome import atomic_file
+from melisma.report._explain import write_explanation
 from melisma.report._page import page
 from melisma.report._power import write_power
 from melisma.report._study import read_study
 
-__all__ = ["write_power", "write_report"]
+__all__ = ["write_explanation", "write_power", "write_report"]
 
 
 def write_report(folder: Path | str) -> Path:

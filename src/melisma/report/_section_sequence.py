@@ -11,7 +11,7 @@ from melisma.report import _tables, _words
 from melisma.report._markup import Page, calm, figure
 from melisma.report._study import Study
 from melisma.report._style import Figure
-from melisma.sequence.logo import information, logo
+from melisma.sequence.logos import logo
 
 _NAMES = {
     "model": "the model",
@@ -21,7 +21,7 @@ _NAMES = {
     "model, sequence alone": "the model, sequence alone",
     "neighbours' mean": "mean of the neighbouring marks",
 }
-_FLANKS = {"SCGS": "C or G on both sides", "SCGW": "one of each", "WCGW": "A or T on both sides"}
+_FLANKS = {"SCGS": "C or G on both sides", "mixed": "one of each", "WCGW": "A or T on both sides"}
 _MOST_MOTIFS = 4
 
 
@@ -102,6 +102,7 @@ def _flanks(study: Study, page: Page) -> str:
     table = study.table("sequence.flanks")
     if table is None or table.is_empty() or table["measured"].has_nulls():
         return ""
+    table = table.reverse()
     labels = [f"{name}<br>{_FLANKS[name]}" for name in table["flank"]]
     traces = []
     for kind, token, symbol, move in (
@@ -109,13 +110,17 @@ def _flanks(study: Study, page: Page) -> str:
         ("predicted", "@c0", "diamond", 0.08),
     ):
         values = 100 * table[kind].to_numpy()
-        errors = 196 * table[f"{kind}_error"].fill_null(0).to_numpy()
+        low, high = (
+            100 * table[f"{kind}_{end}"].fill_null(table[kind]).to_numpy()
+            for end in ("low", "high")
+        )
         traces.append(
             {
                 "type": "scatter", "mode": "markers", "name": kind,
                 "x": (np.arange(len(labels)) + move).tolist(), "y": values.round(2).tolist(),
                 "error_y": {
-                    "type": "data", "array": errors.round(2).tolist(), "color": token, "width": 0,
+                    "type": "data", "array": (high - values).round(2).tolist(),
+                    "arrayminus": (values - low).round(2).tolist(), "color": token, "width": 0,
                 },
                 "marker": {"color": token, "size": 9, "symbol": symbol},
                 "hovertemplate": f"{kind} %{{y:.1f}}%<extra></extra>",
@@ -129,19 +134,20 @@ def _flanks(study: Study, page: Page) -> str:
         "yaxis": {"title": {"text": "level, %"}, "nticks": 5},
         "margin": {"l": 52, "t": 16, "b": 56},
     }  # fmt: skip
-    low, high = table["measured"][2], table["measured"][0]
+    weak, strong = table["measured"][2], table["measured"][0]
     told = Figure(
         traces, layout, 300,
-        f"Lone CpGs: {100 * low:.0f}% between A or T, {100 * high:.0f}% between C or G.",
+        f"Lone CpGs: {100 * weak:.0f}% between A or T, {100 * strong:.0f}% between C or G.",
     )  # fmt: skip
     key = (
         f'<p class="key">{_tables.swatch("measured", "@c1")} '
         f"{_tables.swatch('predicted', '@c0', 'diamond')}</p>"
     )
-    counts = _words.listed([f"{n:,} {f}" for f, n in table.select("flank", "n").rows()])
+    counts = _words.listed([f"{n:,} {f}" for f, n in table.select("flank", "sites").rows()])
     note = (
         f"CpGs of the test part with no other within 35 bases: {counts}. Bars are 95% intervals of "
-        "the mean. Cells that divide lose methylation first between A or T (solo-WCGW)."
+        "the mean, with stretches of 100 kb as units. Cells that divide lose methylation first "
+        "between A or T (solo-WCGW)."
     )
     drawn = page.plot("sequence.flanks", told) + key
     return figure("Lone CpGs by the bases beside them", drawn, note=note)
@@ -152,12 +158,8 @@ def _contributions(study: Study, record: dict[str, Any]) -> str:
     if table is None or table.is_empty():
         return ""
     heights = 100 * table.select("A", "C", "G", "T").to_numpy().T
-    if record["cpg"]:
-        # The site's own C and G stand in every window and would hide all else.
-        offset = table["offset"].to_numpy()
-        heights[:, np.isin(offset, (0, 1))] = 0.0
     label = "What each base does to the predicted level, by its place from the site"
-    drawn = logo(heights, label, first=int(table["offset"][0]), unit="points", styled=False)
+    drawn = logo(heights, kind="contributions", label=label, first=int(table["offset"][0]))
     hidden = " The site's own C and G are left out." if record["cpg"] else ""
     note = (
         f"Every base of {record['explained']:,} test windows exchanged for the three others: above "
@@ -178,16 +180,14 @@ def _motifs(study: Study, record: dict[str, Any]) -> str:
         )
     panels = []
     for row in table.head(_MOST_MOTIFS).iter_rows(named=True):
-        frequency = np.array(json.loads(row["frequency"])).T
-        verb = "raises" if row["raises"] else "lowers"
-        place = f"{row['first_base']:+d}".replace("-", "\u2212")
+        frequency = np.array(json.loads(row["frequency"]))
+        verb = row["direction"]
+        place = f"{row['offset']:+d}".replace("-", "\u2212")
         heading = (
-            f"{escape(row['consensus'])}<small>{verb} the level · in {row['share']:.0%} of windows "
+            f"{escape(row['consensus'])}<small>{verb} the level · {row['seqlets']:,} stretches "
             f"· from base {place}</small>"
         )
-        drawn = logo(
-            information(frequency), f"Motif {row['consensus']}", first=row["first_base"],
-            unit="bits", styled=False,
-        )  # fmt: skip
+        label = f"Motif {row['consensus']}"
+        drawn = logo(frequency, kind="frequencies", label=label, first=row["offset"])
         panels.append(figure(heading, drawn))
     return f'<h3>Motifs</h3><div class="panels">{"".join(panels)}</div>'

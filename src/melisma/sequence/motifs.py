@@ -6,13 +6,14 @@ base frequencies, and compared with a database of known ones. It works on window
 tools made for long windows find no room.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from scipy.stats import norm
 
 from melisma.errors import MelismaError
 from melisma.sequence.encodings import LETTERS, UNKNOWN, Codes, reverse_complement
@@ -21,6 +22,8 @@ Floats = npt.NDArray[np.floating[Any]]
 
 # The share of permuted stretches that may look as strong as a seqlet.
 _FALSE = 0.01
+# Stretches side by side that a window needs for random orders to move its bases apart.
+_ROOM = 10
 _NULLS = 50
 _PSEUDO = 0.5
 _FEWEST_KNOWN = 25
@@ -54,7 +57,12 @@ class Motif(NamedTuple):
     @property
     def consensus(self) -> str:
         """The motif in IUPAC letters: a base above .6, two above .8 together, else N."""
-        return "".join(_letter(column) for column in self.frequency.T)
+        return consensus(self.frequency)
+
+
+def consensus(frequency: Floats) -> str:
+    """Base frequencies (4, length) in IUPAC's letters, as `Motif.consensus` has them."""
+    return "".join(_letter(column) for column in frequency.T)
 
 
 _IUPAC = {
@@ -91,6 +99,10 @@ def find_seqlets(
 ) -> list[Seqlet]:
     """Stretches whose summed contribution is beyond what the same numbers give in random order.
 
+    In windows of fewer than ten stretches a few bases that decide everything lie near each other in
+    most random orders too. There a stretch passes that is beyond normal noise of the bases' median
+    size and beyond the strongest stretch of half of the windows.
+
     Parameters
     ----------
     contribution : (n, length)
@@ -114,6 +126,10 @@ def find_seqlets(
         for _ in range(max(_NULLS * 40 // max(len(some), 1), 1))
     ]
     cut = float(np.quantile(np.concatenate(strongest), 1 - _FALSE))
+    if length < _ROOM * width:
+        usual = float(np.median(np.abs(sums).max(axis=1)))
+        cut = min(cut, max(_noise(value, width), usual))
+    off = _off_centre(value, width)
     found = []
     for row in range(n):
         left = np.abs(sums[row]).copy()
@@ -121,9 +137,32 @@ def find_seqlets(
             at = int(np.argmax(left))
             if left[at] <= cut:
                 break
+            # Of stretches that hold the same few bases, the one that has them in its middle.
+            first = max(at - width + 1, 0)
+            near = first + np.flatnonzero(left[first : at + width] >= max(0.9 * left[at], cut))
+            at = int(near[np.argmin(off[row, near])])
             found.append(Seqlet(row, at, at + width, float(sums[row, at])))
             left[max(at - width + 1, 0) : at + width] = 0.0
     return found
+
+
+def _noise(value: Floats, width: int) -> float:
+    """How strong the strongest stretch of a window is by chance, were every base normal noise."""
+    some = np.abs(value[value != 0])
+    if not len(some):
+        return 0.0
+    scale = float(np.median(some)) * 1.4826
+    stretches = max(value.shape[1] - width + 1, 1)
+    return scale * width**0.5 * float(norm.isf(_FALSE / stretches / 2))
+
+
+def _off_centre(value: Floats, width: int) -> Floats:
+    """How far each stretch's contributions lie from its middle, in bases: (n, stretches)."""
+    size = np.abs(value)
+    mass = np.maximum(_sums(size, width), 1e-12)
+    moment = _sums(size * np.arange(value.shape[1]), width)
+    middle = np.arange(mass.shape[1]) + (width - 1) / 2
+    return np.abs(moment / mass - middle)
 
 
 def _sums(value: Floats, width: int) -> Floats:
@@ -178,10 +217,13 @@ def _of_sign(
     while len(found) < most and left.sum() >= fewest:
         rows = np.flatnonzero(left)
         frequency, shift, flipped, alike = _grown(words[rows], value[rows], strands)
-        if alike.sum() < fewest:
-            break
         members = rows[alike]
-        where = offset[members] + shift[alike]
+        if len(members) < fewest:
+            # One odd seqlet, however strong, does not end the search.
+            left[members if len(members) else rows[_strongest(value[rows])]] = False
+            continue
+        # A motif moved right begins as much further left in the window; read backwards, right.
+        where = offset[members] + np.where(flipped[alike], shift[alike], -shift[alike])
         importance = np.zeros(words.shape[1])
         for k, row in enumerate(members):
             own = value[row][::-1] if flipped[alike][k] else value[row]
@@ -194,8 +236,7 @@ def _of_sign(
 def _grown(words: Codes, value: Floats, strands: bool) -> tuple[Floats, Any, Any, Any]:
     """The motif around the strongest word: frequencies, shifts, strands and who belongs."""
     n, width = words.shape
-    weight = np.abs(value)
-    seed = int(np.argmax(weight.sum(axis=1)))
+    seed = _strongest(value)
     kinds = {False: words}
     if strands:
         kinds[True] = np.ascontiguousarray(reverse_complement(words))
@@ -227,6 +268,11 @@ def _grown(words: Codes, value: Floats, strands: bool) -> tuple[Floats, Any, Any
     return frequency, shift, flipped, alike
 
 
+def _strongest(value: Floats) -> int:
+    """The row of the largest contributions, whatever their sign."""
+    return int(np.argmax(np.abs(value).sum(axis=1)))
+
+
 def _one_hot(codes: Codes) -> Floats:
     return (codes[:, None, :] == np.arange(4)[None, :, None]).astype(float)
 
@@ -252,6 +298,48 @@ def _trimmed(frequency: Floats, importance: Floats, n: int, where: Any, positive
     )  # fmt: skip
 
 
+def read_database(path: Path | str) -> dict[str, Floats]:
+    """The motifs of a file in MEME's format: name and (4, length) base frequencies.
+
+    Raises
+    ------
+    MelismaError
+        memelite is not installed, or the file is missing or in another format.
+    """
+    from melisma._extras import require
+
+    require("deep", "memelite", what="Reading motifs")
+    from memelite.io import read_meme
+
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            head = file.read(1 << 16)
+        if not any(line.startswith(b"MEME version") for line in head.splitlines()):
+            raise MelismaError(
+                f"{path} is no database in MEME's format, which begins with 'MEME version 4': "
+                "give JASPAR's or HOCOMOCO's .meme file."
+            )
+        known = {name: np.asarray(matrix, float) for name, matrix in read_meme(path).items()}
+    except OSError as error:
+        raise MelismaError(f"{path} cannot be read ({error.strerror}).") from None
+    except (ValueError, AttributeError, IndexError) as error:
+        raise MelismaError(f"{path} is damaged ({error}): copy the database again.") from None
+    bad = [n for n, m in known.items() if not np.allclose(m.sum(axis=0), 1, atol=0.05)]
+    if bad:
+        raise MelismaError(f"{path} is damaged: the rows of {bad[0]} are no probabilities.")
+    return known
+
+
+def require_whole(known: Mapping[str, Floats], path: Path | str) -> None:
+    """Refuse a database of fewer motifs than p can be taken from."""
+    if len(known) < _FEWEST_KNOWN:
+        raise MelismaError(
+            f"{path} holds {len(known)} motifs in MEME's format, and p needs "
+            f"{_FEWEST_KNOWN} or more to be taken from: give a whole database."
+        )
+
+
 def name_motifs(motifs: Sequence[Motif], database: Path | str, *, nearest: int = 3) -> pl.DataFrame:
     """The known motifs that each resembles most, by tomtom (Gupta et al. 2007).
 
@@ -273,19 +361,33 @@ def name_motifs(motifs: Sequence[Motif], database: Path | str, *, nearest: int =
 
     require("deep", "memelite", what="Naming motifs")
     from memelite import tomtom
-    from memelite.io import read_meme
 
-    known = read_meme(str(database))
-    if len(known) < _FEWEST_KNOWN:
-        raise MelismaError(
-            f"{database} holds {len(known)} motifs in MEME's format, and p needs "
-            f"{_FEWEST_KNOWN} or more to be taken from: give a whole database."
-        )
-    names = list(known)
-    targets = [np.asarray(known[name], float) for name in names]
+    known = read_database(database)
+    require_whole(known, database)
+    names, targets = list(known), list(known.values())
     rows = []
     for k, motif in enumerate(motifs):
         p = np.asarray(tomtom([motif.frequency], targets, n_jobs=1)[0])[0]
         rows += [(k, motif.consensus, names[at], float(p[at])) for at in np.argsort(p)[:nearest]]
     types = {"motif": pl.Int64, "consensus": pl.String, "target": pl.String, "p": pl.Float64}
     return pl.DataFrame(rows, schema=types, orient="row")
+
+
+def write_meme(motifs: Sequence[Motif], path: Path | str) -> None:
+    """The motifs in MEME's format, named by number and consensus, sites their seqlets."""
+    from melisma.methylome import atomic_file
+
+    lines = [
+        "MEME version 4", "", "ALPHABET= ACGT", "", "strands: + -", "",
+        "Background letter frequencies", "A 0.25 C 0.25 G 0.25 T 0.25", "",
+    ]  # fmt: skip
+    for k, motif in enumerate(motifs, 1):
+        lines += [
+            f"MOTIF {k} {motif.consensus}",
+            f"letter-probability matrix: alength= 4 w= {motif.frequency.shape[1]} "
+            f"nsites= {motif.seqlets} E= 0",
+            *(" ".join(f"{value:.6f}" for value in column) for column in motif.frequency.T),
+            "",
+        ]
+    with atomic_file(Path(path)) as work:
+        work.write_text("\n".join(lines))

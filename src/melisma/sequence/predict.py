@@ -92,6 +92,26 @@ def sites_of_store(methylome: "xr.Dataset") -> Sites:
     )
 
 
+def windows_of_sites(
+    model: Model, genome: Genome, sites: Sites, *, mark: str | None = None
+) -> tuple[GenomeWindows, int, str]:
+    """The windows that a model reads around sites, the head that answers, and its mark's code.
+
+    Strands that are merged or unknown are read from the base.
+
+    Raises
+    ------
+    MelismaError
+        The model does not predict the mark, or the sites do not lie in the genome.
+    """
+    head, code = head_of(model, mark)
+    windows = GenomeWindows(
+        genome, sites.contigs, sites.contig, sites.position, strands_of(genome, sites, code),
+        model.config.width, model.config.surroundings,
+    )  # fmt: skip
+    return windows, head, code
+
+
 def predict_sites(
     model: Model,
     genome: Genome,
@@ -123,11 +143,7 @@ def predict_sites(
         A column or level of the environment is not known, or the sites do not lie in the genome.
     """
     encoded = model.environment.encode_one(environment or {}, allow_unseen=allow_unseen)
-    head, code = head_of(model, mark)
-    windows = GenomeWindows(
-        genome, sites.contigs, sites.contig, sites.position, strands_of(genome, sites, code),
-        model.config.width, model.config.surroundings,
-    )  # fmt: skip
+    windows, head, code = windows_of_sites(model, genome, sites, mark=mark)
     each_side = model.config.neighbours // 2
     columns = np.full((4, len(sites.position)), np.nan, np.float32)
     with progress.stage("Predicting", len(sites.position)) as advance:
@@ -160,6 +176,7 @@ def predict_sites(
 
 
 def head_of(model: Model, mark: str | None) -> tuple[int, str]:
+    """The head of a mark and its code; the model's first where none is named."""
     heads = model.config.heads
     if mark is None:
         return 0, heads[0]
@@ -203,6 +220,6 @@ def as_bedmethyl(table: pl.DataFrame, reads: int = 100) -> pl.DataFrame:
 
 
 __all__ = [
-    "Sites", "as_bedmethyl", "predict_sites", "sites_of_contigs", "sites_of_intervals",
-    "sites_of_store",
+    "Sites", "as_bedmethyl", "head_of", "predict_sites", "sites_of_contigs", "sites_of_intervals",
+    "sites_of_store", "strands_of", "windows_of_sites",
 ]  # fmt: skip

@@ -21,7 +21,7 @@ MODEL = "model"
 TABLES = ("sequence.scores", "sequence.flanks", "sequence.motifs", "sequence.positions")
 # Blocks of one part each, as shares of training, validation and testing.
 _SHARES = (0.6, 0.15, 0.25)
-_EXPLAINED = 300
+_EXPLAINED, _SEQLET, _FEWEST = 300, 5, 12
 # Positions that the report draws, to either side of the site.
 _DRAWN = 10
 
@@ -91,8 +91,8 @@ def read_sequence(config: StudyConfig, folder: RunFolder) -> dict[str, Any]:
     model = train(examples, made, recipe, folder.path / MODEL, record=record)
     judged = judge(model, examples, seed=section.seed)
     folder.table("sequence.scores", judged.table)
-    tested = _tested(model, examples)
-    folder.table("sequence.flanks", _flanks(genome, methylome, tested, contexts))
+    tested = _tested(examples)
+    folder.table("sequence.flanks", _flanks(model, genome, methylome, tested, contexts))
     motifs = _explained(model, genome, methylome, tested, section, folder)
     return {
         "data": None if section.samples is None else section.samples.resolve().parent.name,
@@ -125,43 +125,33 @@ def _store(section: SequenceSection, genome: Path, folder: RunFolder) -> "xr.Dat
     return open_methylome(folder.path / STORE)
 
 
-def _tested(model: Any, examples: Any) -> dict[str, Any]:
-    """The test part's sites, measured at enough reads, and predicted."""
+def _tested(examples: Any) -> dict[str, Any]:
+    """The test part's sites that have enough reads, and their levels."""
     from melisma.sequence.examples import TEST
     from melisma.sequence.judge import MIN_READS
 
-    rows, measured, predicted = [], [], []
+    rows, measured = [], []
     for batch in examples.batches(TEST, 4096):
-        told = model.predict(
-            batch.codes, batch.environment, batch.neighbours, batch.surroundings
-        ).level[:, 0]
         enough = batch.coverage[:, 0] >= MIN_READS
         rows.append(batch.rows[enough])
         measured.append((batch.methylated[:, 0] / np.maximum(batch.coverage[:, 0], 1))[enough])
-        predicted.append(told[enough])
-    return {
-        "rows": np.concatenate(rows),
-        "measured": np.concatenate(measured),
-        "predicted": np.concatenate(predicted),
-    }
+    # A site that was seen in several environments has their mean.
+    at, which = np.unique(np.concatenate(rows), return_inverse=True)
+    total = np.bincount(which, np.concatenate(measured), len(at))
+    return {"rows": at, "measured": total / np.bincount(which, minlength=len(at))}
 
 
 def _flanks(
-    genome: Any, methylome: "xr.Dataset", tested: dict[str, Any], contexts: list[str]
+    model: Any, genome: Any, methylome: "xr.Dataset", tested: dict[str, Any], contexts: list[str]
 ) -> pl.DataFrame:
     """Levels of lone CpGs by flank; without rows where the marks are not those of CpGs."""
-    from melisma.sequence.flanks import levels_by_flank
+    from melisma.sequence.flanks import flank_levels
+    from melisma.sequence.predict import sites_of_store
 
-    if contexts != ["CG"] or methylome.attrs["strands"] != "merged":
-        return pl.DataFrame(schema={"flank": pl.String, "n": pl.Int64})
-    rows = tested["rows"]
-    return levels_by_flank(
-        genome,
-        tuple(methylome.attrs["contigs"]),
-        np.asarray(methylome["contig"].values)[rows],
-        np.asarray(methylome["position"].values)[rows],
-        {"measured": tested["measured"], "predicted": tested["predicted"]},
-    )
+    if contexts != ["CG"]:
+        return pl.DataFrame(schema={"flank": pl.String, "sites": pl.Int64})
+    sites = sites_of_store(methylome).of(tested["rows"])
+    return flank_levels(model, genome, sites, measure=lambda rows: tested["measured"][rows])
 
 
 def _explained(
@@ -169,18 +159,20 @@ def _explained(
     section: SequenceSection, folder: RunFolder,
 ) -> int:  # fmt: skip
     """Motifs and contributions by position of test sites; how many were asked about."""
-    from melisma.sequence.explain import explain, motif_table
+    from melisma.sequence.explanation import explain
     from melisma.sequence.predict import sites_of_store
 
-    sites = sites_of_store(methylome).of(np.unique(tested["rows"]))
-    found = explain(model, genome, sites, most=_EXPLAINED, seqlet=5, seed=section.seed)
-    table = motif_table(found.motifs, len(found.codes))
-    matrices = [motif.frequency.T.round(4).tolist() for motif in found.motifs]
+    sites = sites_of_store(methylome).of(tested["rows"])
+    told = explain(
+        model, genome, sites, most=_EXPLAINED, seqlet=min(_SEQLET, section.width), test=False,
+        fewest=_FEWEST, seed=section.seed,
+    )  # fmt: skip
+    matrices = [str(motif.frequency.round(4).tolist()) for motif in told.motifs]
     folder.table(
         "sequence.motifs",
-        table.with_columns(pl.Series("frequency", [str(m) for m in matrices], dtype=pl.String)),
+        told.table.with_columns(pl.Series("frequency", matrices, dtype=pl.String)),
     )
-    by_position = found.by_position()
+    by_position = told.found.by_position()
     half = by_position.shape[1] // 2
     drawn = min(half, _DRAWN)
     part = by_position[:, half - drawn : half + drawn + 1]
@@ -190,4 +182,4 @@ def _explained(
             *(pl.Series(letter, part[k]) for k, letter in enumerate("ACGT"))
         ),
     )
-    return len(found.codes)
+    return len(told.found.windows)
