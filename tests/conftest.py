@@ -3,3 +3,5 @@
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Threads that wait must not keep a core busy that other tests need.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
