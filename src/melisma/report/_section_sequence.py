@@ -146,8 +146,9 @@ def _flanks(study: Study, page: Page) -> str:
     counts = _words.listed([f"{n:,} {f}" for f, n in table.select("flank", "sites").rows()])
     note = (
         f"CpGs of the test part with no other within 35 bases: {counts}. Bars are 95% intervals of "
-        "the mean, with stretches of 100 kb as units. Cells that divide lose methylation first "
-        "between A or T (solo-WCGW)."
+        "the mean, with stretches of 100 kb as units; the three lie in the same stretches, so "
+        "their differences are surer than each. Cells that divide lose methylation first between "
+        "A or T (solo-WCGW)."
     )
     drawn = page.plot("sequence.flanks", told) + key
     return figure("Lone CpGs by the bases beside them", drawn, note=note)
