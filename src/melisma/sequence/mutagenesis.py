@@ -22,7 +22,7 @@ from melisma.sequence.model import Block, SequenceModel
 
 Floats = npt.NDArray[np.float32]
 # Mutations a step: their stretches stay in the processor's cache.
-_STEP = 512
+_STEP = 256
 
 
 class Mutagenesis(NamedTuple):
@@ -123,6 +123,7 @@ class _Run:
     ) -> None:  # fmt: skip
         self.module, self.view, self.head, self.environment = module, view, head, environment
         self.around = around
+        self.stretched: dict[tuple[int | str, int], Tensor] = {}
         config = module.config
         self.told = None
         if module.environment is not None:
@@ -187,15 +188,14 @@ class _Run:
         x = F.gelu(module.film(x, self._told(len(x))))
         narrow = module.narrow(x)  # (N, R, w)
         at_sites = first[:, None] + torch.arange(x.shape[2])  # (N, w)
-        inside = (at_sites >= 0) & (at_sites < config.length)
         index = at_sites.clamp(0, config.length - 1)
-        before = self.narrow[0][:, index].transpose(0, 1)  # (N, R, w)
-        moved = torch.where(inside[:, None], narrow - before, 0.0)
+        before = self._taken("narrow", self.narrow[0], first, x.shape[2])  # (N, R, w)
+        _, moved = self._inside(first, narrow - before, config.length)
         whole = torch.zeros(len(x), config.read_out, config.length)
         whole.scatter_add_(2, index[:, None].expand_as(moved), moved)
         hidden = self.hidden + F.linear(whole.flatten(1), module.read_out.weight)
-        before = self.read[0][:, index].transpose(0, 1)  # (N, C, w)
-        total = torch.where(inside[:, None], x - before, 0.0).sum(2)
+        before = self._taken("read", self.read[0], first, x.shape[2])  # (N, C, w)
+        total = self._inside(first, x - before, config.length)[1].sum(2)
         hidden = hidden + module.read_mean(total / config.length)
         if near is not None:
             hidden = hidden + near
@@ -248,15 +248,26 @@ class _Run:
 
     def _gathered(self, layer: int, first: Tensor, size: int) -> Tensor:
         """The window's activations of a layer at stretches, (N, C, size); 0 beyond its ends."""
-        kept = self.kept[layer][0]  # (C, L)
-        at = first[:, None] + torch.arange(size)
-        inside = (at >= 0) & (at < kept.shape[1])
-        found = kept[:, at.clamp(0, kept.shape[1] - 1)].transpose(0, 1)
-        return torch.where(inside[:, None], found, 0.0)
+        return self._taken(layer, self.kept[layer][0], first, size)
+
+    def _taken(self, key: int | str, value: Tensor, first: Tensor, size: int) -> Tensor:
+        """Stretches of one array, (N, C, size), 0 beyond its ends; `value` is (C, L).
+
+        Every stretch of a size is laid out once, so that taking one is copying a block.
+        """
+        table = self.stretched.get((key, size))
+        if table is None:
+            padded = F.pad(value, (size, size))
+            table = padded.unfold(1, size, 1).transpose(0, 1).contiguous()
+            self.stretched[key, size] = table
+        return table.index_select(0, (first + size).clamp(0, len(table) - 1))
 
     def _inside(self, first: Tensor, x: Tensor, length: int) -> tuple[Tensor, Tensor]:
         """The same with positions beyond the window's ends set to 0, as padding has them."""
-        at = first[:, None] + torch.arange(x.shape[2])
+        size = x.shape[2]
+        if int(first.min()) >= 0 and int(first.max()) + size <= length:
+            return first, x
+        at = first[:, None] + torch.arange(size)
         return first, torch.where(((at >= 0) & (at < length))[:, None], x, 0.0)
 
     def _spliced(self, layer: int, first: Tensor, x: Tensor, margin: int) -> Tensor:
