@@ -36,6 +36,7 @@ from melisma.cli import (
     score,
     simulate,
     sites,
+    trace,
     train,
     variants,
 )
@@ -94,6 +95,7 @@ VERBS = (
     explain.explain,
     embed.embed,
     experiment.experiment,
+    trace.trace,
 )
 for verb in VERBS:
     app.command(verb.__name__.replace("_", "-"))(verb)
