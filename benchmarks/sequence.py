@@ -116,10 +116,27 @@ def _scores(done: dict[Any, Any], *, quick: bool) -> dict[str, Any]:
             "seconds": round(alone[1] + around[1]),
         }
         found["conformal_coverage"] = alone[0]["conformal_coverage"]
+    found["baselines"] = _baselines(found)
     unseen = {key[1]: told for key, (told, _) in done.items() if key[0] == "unseen"}
     if unseen:
         found["unseen_combination"] = unseen
     return found
+
+
+def _baselines(found: dict[str, Any]) -> dict[str, Any]:
+    """What stands beside the models, by task."""
+    baselines: dict[str, Any] = {}
+    if "hm27" in found:
+        baselines["hm27"] = found["hm27"]["baselines"]
+    if "imr90" in found:
+        baselines["imr90"] = {
+            name: scores["spearman"]
+            for name, scores in found["imr90"]["with_neighbours"]["scores"].items()
+            if not name.startswith("model")
+        }
+    if "words_mean_auc_15" in found.get("idna_ms", {}):
+        baselines["idna_ms"] = {"words_mean_auc_15": found["idna_ms"]["words_mean_auc_15"]}
+    return baselines
 
 
 # ---------------------------------------------------------------- iDNA-MS
