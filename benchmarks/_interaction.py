@@ -20,6 +20,8 @@ from melisma.sequence.windows import FixedWindows
 
 WIDTH, WINDOWS, WORD, EFFECT, TISSUE = 41, 40_000, "TGACG", 2.0, 1.0
 HELD_OUT = ("royal jelly", "brain")
+# How often a factor is left out in training: the default, and oftener.
+FORGOTTEN = (0.1, 0.4)
 
 
 def score(out: Path, *, seed: int) -> dict[str, Any]:
@@ -49,8 +51,6 @@ def score(out: Path, *, seed: int) -> dict[str, Any]:
         environment=environment, rows=environment.encode(told).values,
     )  # fmt: skip
     config = ModelConfig(width=WIDTH, environment=environment.width)
-    recipe = Recipe(epochs=16, rate=2e-3, weight_decay=0.05, patience=16, seed=seed)
-    model = train(made, config, recipe, out)
     backgrounds = rng.integers(0, 4, (1000, WIDTH)).astype(np.uint8)
     clean = backgrounds[
         ~(np.lib.stride_tricks.sliding_window_view(backgrounds, len(word), axis=1) == word)
@@ -58,10 +58,17 @@ def score(out: Path, *, seed: int) -> dict[str, Any]:
         .any(axis=1)
     ]
     found: dict[str, Any] = {"true": {"royal jelly": EFFECT, "worker jelly": -EFFECT}}
-    for one in ("royal jelly", "worker jelly"):
-        for other in ("brain", "gut"):
-            ask = model.function(environment={"diet": one, "tissue": other})
-            answer = marginalize(ask, clean, WORD)
-            change = [np.log(p / (1 - p)) for p in (answer.after, answer.before)]
-            found[f"{one}, {other}"] = round(float(np.mean(change[0] - change[1])), 3)
+    for forgotten in FORGOTTEN:
+        recipe = Recipe(
+            epochs=16, rate=2e-3, weight_decay=0.05, patience=16, seed=seed,
+            environment_dropout=forgotten,
+        )  # fmt: skip
+        model = train(made, config, recipe, out / str(forgotten))
+        told = found.setdefault("environment_dropout", {}).setdefault(str(forgotten), {})
+        for one in ("royal jelly", "worker jelly"):
+            for other in ("brain", "gut"):
+                ask = model.function(environment={"diet": one, "tissue": other})
+                answer = marginalize(ask, clean, WORD)
+                change = [np.log(p / (1 - p)) for p in (answer.after, answer.before)]
+                told[f"{one}, {other}"] = round(float(np.mean(change[0] - change[1])), 3)
     return found | {"held_out": ", ".join(HELD_OUT), "windows": WINDOWS, "simulated": True}
