@@ -32,11 +32,25 @@ def motifs(model: Model) -> dict[str, Any]:
         value = contributions(codes, effect)
         middle = codes.shape[1] // 2
         made = find_motifs(codes, value, find_seqlets(value, width=5, skip=[middle]), flank=3)
-        found[name] = [
-            {
-                "consensus": motif.consensus, "first_base": motif.offset, "seqlets": motif.seqlets,
-                "windows": len(rows), "raises": motif.positive,
-            }
-            for motif in made[:SHOWN]
-        ]  # fmt: skip
+        found[name] = {
+            "motifs": [
+                {
+                    "consensus": motif.consensus, "first_base": motif.offset,
+                    "seqlets": motif.seqlets, "windows": len(rows), "raises": motif.positive,
+                }
+                for motif in made[:SHOWN]
+            ],
+            "preferred": _preferred(codes, effect),
+        }  # fmt: skip
     return found
+
+
+def _preferred(codes: Any, effect: Any) -> dict[str, str]:
+    """By place from the site, the base that raises the level most, and by how much, where that is
+    a third of the strongest place's or more; every window counts, with the base or without."""
+    middle = codes.shape[1] // 2
+    mean = np.nanmean(effect - np.nanmean(effect, axis=2, keepdims=True), axis=0)  # (width, 4)
+    mean[middle] = 0.0
+    strength = mean.max(axis=1)
+    kept = np.flatnonzero(strength >= strength.max() / 3)
+    return {f"{k - middle:+d}": f"{'ACGT'[int(mean[k].argmax())]} {strength[k]:+.3f}" for k in kept}
