@@ -42,6 +42,8 @@ def test_scores_stand_beside_their_baselines(run):
     assert by.filter(model="model")["value"].item() > 0.15
     assert "sequence" in run.done
     assert (run.folder / "model" / "model.json").exists()
+    beside = pl.read_csv(run.folder / "model" / "scores.tsv", separator="\t")
+    assert beside.shape == scores.shape
     record = json.loads((run.folder / "run.json").read_text())["sequence"]
     assert record["sites"]["test"] > 5_000
     assert 0.85 < record["coverage"]["5mC"] < 0.95

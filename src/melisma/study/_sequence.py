@@ -91,6 +91,8 @@ def read_sequence(config: StudyConfig, folder: RunFolder) -> dict[str, Any]:
     model = train(examples, made, recipe, folder.path / MODEL, record=record)
     judged = judge(model, examples, seed=section.seed)
     folder.table("sequence.scores", judged.table)
+    # Beside the model as well, as `melisma train` leaves them.
+    judged.table.write_csv(folder.path / MODEL / "scores.tsv", separator="\t")
     tested = _tested(examples)
     folder.table("sequence.flanks", _flanks(model, genome, methylome, tested, contexts))
     motifs = _explained(model, genome, methylome, tested, section, folder)
