@@ -292,3 +292,104 @@ def test_texts_go_through_a_tokenizer():
     module = gpt2().eval()
     network = Network(module, adapter_of(module, tokenizer))
     assert network.run(["a", "bcd"]).output.logits.shape == (2, 2, 20)
+
+
+def test_what_a_start_leaves_out_is_refused_and_holds_nothing():
+    network = Network(gpt2().eval())
+    run = network.run(IDS)
+    again = network.run(IDS, start=(2, run.blocks[2]))
+    assert again.blocks[0].numel() == again.blocks[1].numel() == 0
+    assert torch.equal(again.blocks[2], run.blocks[2])
+    for asked in (
+        {"keep": [Place("layer.0.mlp")]},
+        {"edits": {Place("layer.1.mlp"): lambda x, _: x}},
+    ):
+        with pytest.raises(MelismaError, match="lies before the block"):
+            network.run(IDS, start=(2, run.blocks[2]), **asked)
+
+
+def test_states_have_the_layout_of_residuals_in_every_family(network):
+    batch = batch_of(network)
+    run = network.run(batch, keep=network.places("*layer.0.residual"))
+    first_stack = next(iter(run.kept))
+    assert run.blocks[1].shape == run.kept[first_stack].shape
+    assert torch.equal(run.blocks[1], run.kept[first_stack])
+
+
+def test_what_is_kept_has_a_gradient_and_is_not_overwritten():
+    network = Network(gpt2().eval())
+    place = Place("layer.1.head.1", 2)
+    run = network.run(IDS, keep=[place], grad=True)
+    assert torch.equal(first(run.output), bare_of(network, IDS, grad=True))
+    (slope,) = torch.autograd.grad(first(run.output)[:, -1].sum(), run.kept[place])
+    assert slope.abs().sum() > 0
+
+    net = nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True))
+    wrapped = Network(net)
+    x = torch.tensor([[[-1.0, 2.0, -3.0]]])
+    kept = wrapped.run({"input": x}, keep=[Place("0")]).kept[Place("0")]
+    assert torch.equal(kept, net[0](x))
+
+
+def test_a_refused_edit_changes_nothing_and_training_mode_leaves_averages():
+    class Weights(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = Give()
+
+        def forward(self, x):
+            return x + self.inner(x)
+
+    class Give(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1, 2, 3))
+
+        def forward(self, x):
+            return self.weight
+
+    network = Network(Weights())
+    with pytest.raises(MelismaError, match="in place"):
+        network.run(
+            {"x": torch.zeros(1, 2, 3)}, edits={Place("inner"): lambda x, _: x.detach().add_(1)}
+        )
+    assert (network.module.inner.weight == 1).all()
+    norm = nn.Sequential(nn.BatchNorm1d(2)).train()
+    before = {k: v.clone() for k, v in norm.state_dict().items()}
+    Network(norm).run({"input": torch.randn(5, 2, 3)})
+    assert all(torch.equal(before[k], v) for k, v in norm.state_dict().items())
+
+
+def test_rows_by_mask_other_types_and_inference_mode():
+    network = Network(gpt2().eval())
+    place = Place("layer.1.residual")
+    handle = network.attach({place: lambda x, _: x * 2})
+    handle.rows = torch.tensor([False, True])
+    with torch.inference_mode():
+        told = network.module(IDS).logits
+    handle.remove()
+    bare = bare_of(network, IDS)
+    assert torch.equal(told[0], bare[0])
+    assert not torch.equal(told[1], bare[1])
+    with pytest.raises(MelismaError, match=r"returned torch\.float64"):
+        network.run(IDS, edits={place: lambda x, _: x.double()})
+    with pytest.raises(MelismaError, match="did you mean"):
+        network.run(IDS, keep=[Place("attn3")])
+
+
+def test_half_of_a_translator_is_wrapped():
+    torch.manual_seed(0)
+    encoder = transformers.T5EncoderModel(
+        transformers.T5Config(d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, **SMALL)
+    )
+    network = Network(encoder.eval())
+    network.verify(IDS)
+    assert {p.name.partition(".")[0] for p in network.places()} == {"encoder"}
+
+
+def test_the_fingerprint_does_not_tell_folders():
+    torch.manual_seed(0)
+    one, other = gpt2(), gpt2()
+    other.load_state_dict(one.state_dict())
+    other.config._name_or_path = "elsewhere"
+    assert Network(one).fingerprint() == Network(other).fingerprint()

@@ -279,3 +279,20 @@ def test_attribution_patching_is_the_slope_of_patching():
         exact = patch(network, told, near, toward, places=pattern)
         change = exact.patched - exact.corrupted
         assert (estimate.effect - change).abs().max() < 0.05 * change.abs().max()
+
+
+def test_a_model_of_dna_is_patched_as_one_run_a_patch():
+    network = dna()
+    generator = torch.Generator().manual_seed(4)
+    clean, corrupted = torch.randint(0, 4, (2, 2, 21), generator=generator)
+
+    def level(output, batch):
+        return output.logit[:, 0]
+
+    found = patch(network, clean, corrupted, level)
+    kept = network.run(clean, keep=found.places).kept
+    for k, place in enumerate(found.places):
+        one = Place(place.name, 7)
+        new = kept[place][:, 7:8]
+        output = network.run(corrupted, edits={one: lambda x, _, new=new: new}).output
+        torch.testing.assert_close(found.patched[k, 7], level(output, None), rtol=1e-4, atol=1e-5)

@@ -31,6 +31,8 @@ class Place(NamedTuple):
 Edit = Callable[[Tensor, Place], Tensor]
 """From (batch, position, width) to a new tensor of the same shape."""
 
+_NOT_OF_THE_NETWORK = ("_name_or_path", "transformers_version")
+
 Metric = Callable[[Any, dict[str, Any]], Tensor]
 """From a run's output and its batch to one number a row, (batch,)."""
 
@@ -74,7 +76,8 @@ class Run(NamedTuple):
 
     output : of the module
     kept : the values asked for, (batch, position, width) each
-    blocks : the state that enters each block, in the adapter's order
+    blocks : the state that enters each block, (batch, position, width), in the adapter's order; of
+        blocks that `start` left out, nothing: a tensor without numbers
     """
 
     output: Any
@@ -166,20 +169,25 @@ class Network:
         kept: dict[Place, Tensor] = {}
         wanted = tuple(keep)
         states: dict[str, Tensor] = {}
+        left_out = self.before(start[0]) if start is not None else []
+        for place in (*asked, *wanted):
+            self._require_reached(place, left_out)
         with ExitStack() as stack:
             stack.enter_context(torch.set_grad_enabled(grad))
+            stack.enter_context(_averages_kept(self.module))
             if start is not None:
                 stack.enter_context(self._started(*start))
             for name in self.adapter.blocks:
-                stack.enter_context(self._hook(name, "input", _remember(states, name)))
+                if name not in left_out:
+                    stack.enter_context(self._hook(name, "input", self._remember(states, name)))
             for key, places in self._by_module((*asked, *wanted)).items():
-                worker = self._worker(key[0], places, asked, wanted, kept)
+                worker = self._worker(key[0], places, asked, wanted, kept, grad=grad)
                 stack.enter_context(self._hook(*key, worker))
             output = self.module(**kwargs)
         missed = [place for place in (*asked, *wanted) if place not in kept]
         if missed:
             raise MelismaError(f"{missed[0].name} was not reached by this input.")
-        blocks = tuple(states[name] for name in self.adapter.blocks if name in states)
+        blocks = tuple(states.get(name, torch.empty(0)) for name in self.adapter.blocks)
         return Run(output, {place: kept[place] for place in wanted}, blocks)
 
     def attach(self, edits: Mapping[Place, Edit], *, trainable: nn.Module | None = None) -> Handle:
@@ -202,6 +210,8 @@ class Network:
         if config is not None:
             told = config.to_dict() if hasattr(config, "to_dict") else config
             told = asdict(told) if is_dataclass(told) and not isinstance(told, type) else told
+            if isinstance(told, dict):  # where and by what it was saved is not what it is
+                told = {k: v for k, v in told.items() if k not in _NOT_OF_THE_NETWORK}
             found.update(json.dumps(told, sort_keys=True, default=str).encode())
         for name, value in self.module.state_dict().items():
             found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
@@ -234,7 +244,7 @@ class Network:
     def _field(self, place: Place) -> Field:
         found = self.adapter.fields.get(place.name)
         if found is None:
-            near = difflib.get_close_matches(place.name, self.adapter.fields, 1)
+            near = difflib.get_close_matches(place.name, self.adapter.fields, 1, cutoff=0.0)
             hint = f": did you mean {near[0]!r}?" if near else "."
             raise MelismaError(f"The network has no place {place.name!r}{hint}")
         return found
@@ -273,6 +283,8 @@ class Network:
         edits: Mapping[Place, Edit],
         wanted: tuple[Place, ...],
         kept: dict[Place, Tensor],
+        *,
+        grad: bool,
     ) -> Callable[[Any], Any]:
         called: list[None] = []
 
@@ -289,9 +301,20 @@ class Network:
                     value = self._edited(value, place, edits[place], None)
                     changed = True
                     kept[place] = torch.empty(0)
+            # Copies, which no later module overwrites; with gradients what is kept flows on.
             for place in places:
                 if place in wanted:
-                    kept[place] = _at(self._field(place).read(value), place)
+                    field = self._field(place)
+                    whole = field.read(value).clone()
+                    kept[place] = _at(whole, place)
+                    if grad:
+                        if place.position is not None:
+                            at = place.position % whole.shape[1]
+                            whole = torch.cat(
+                                [whole[:, :at], kept[place], whole[:, at + 1 :]], dim=1
+                            )
+                        value = field.write(value, whole.clone())
+                        changed = True
             return value if changed else None
 
         return work
@@ -312,10 +335,13 @@ class Network:
         whole = field.read(value)
         old = _at(whole, place)
         if rows is not None:
+            rows = rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows
             old = old[rows]
-        version = old._version
+        # A copy, so that nothing but it is changed by an edit that is refused.
+        old = old.clone()
+        version = None if old.is_inference() else old._version
         new = edit(old, place)
-        if old._version != version:
+        if version is not None and old._version != version:
             raise MelismaError(
                 f"The edit of {place.name} changed its input in place: return a new tensor."
             )
@@ -324,6 +350,10 @@ class Network:
             raise MelismaError(
                 f"The edit of {place.name} returned {got} for a tensor of {tuple(old.shape)}."
             )
+        if new.dtype != old.dtype:
+            raise MelismaError(
+                f"The edit of {place.name} returned {new.dtype} for a tensor of {old.dtype}."
+            )
         if rows is not None:
             new = _at(whole, place).index_copy(0, rows.to(new.device), new)
         if place.position is not None:
@@ -331,21 +361,62 @@ class Network:
             new = torch.cat([whole[:, :at], new, whole[:, at + 1 :]], dim=1)
         return field.write(value, new)
 
-    @contextmanager
-    def _started(self, block: int, state: Tensor) -> Iterator[None]:
-        """A block's input is `state`, and the blocks before it in its stack pass theirs on."""
+    def before(self, block: int) -> list[str]:
+        """The blocks that are left out by a start at a block: those before it in its stack."""
         blocks = self.adapter.blocks
         if not 0 <= block < len(blocks):
             raise MelismaError(f"The network has {len(blocks)} blocks, and no block {block}.")
-        name = blocks[block]
-        stack_of = name.rpartition(".")[0]
-        before = [other for other in blocks[:block] if other.rpartition(".")[0] == stack_of]
+        # An encoder is computed for a decoder that starts in the middle; melisma's attention
+        # follows its tower in one row.
+        own = _stack(blocks[block])
+        return [b for b in blocks[:block] if _stack(b) == own or self._channels_first]
+
+    def _require_reached(self, place: Place, left_out: list[str]) -> None:
+        module = self._field(place).module
+        for name in left_out:
+            if module == name or module.startswith(name + "."):
+                raise MelismaError(
+                    f"{place.name} lies before the block that the run starts at, so it is not "
+                    "computed."
+                )
+
+    @contextmanager
+    def _started(self, block: int, state: Tensor) -> Iterator[None]:
+        """A block's input is `state`, and the blocks before it in its stack pass theirs on."""
+        name = self.adapter.blocks[block]
         with ExitStack() as stack:
             tail: list[tuple[Any, ...]] = []
-            for other in before:
+            for other in self.before(block):
                 stack.enter_context(_passed_on(self._modules[other], tail))
-            stack.enter_context(self._hook(name, "input", _replace_state(state, name)))
+            stack.enter_context(self._hook(name, "input", self._replace_state(state, name)))
             yield
+
+    def _state(self, value: Any) -> Tensor:
+        """The state that enters a block, (batch, position, width)."""
+        state = state_of(value)
+        return state.transpose(1, 2) if self._channels_first else state
+
+    @property
+    def _channels_first(self) -> bool:
+        return bool(getattr(self.adapter, "channels_first", False))
+
+    def _remember(self, states: dict[str, Tensor], name: str) -> Callable[[Any], None]:
+        def work(value: Any) -> None:
+            states[name] = self._state(value)
+
+        return work
+
+    def _replace_state(self, state: Tensor, name: str) -> Callable[[Any], Any]:
+        def work(value: Any) -> Any:
+            own = self._state(value)
+            if state.shape != own.shape:
+                raise MelismaError(
+                    f"The state that enters {name} has the shape {tuple(own.shape)}, and the one "
+                    f"given {tuple(state.shape)}."
+                )
+            return with_state(value, state.transpose(1, 2) if self._channels_first else state)
+
+        return work
 
 
 def _same(value: Tensor, _: Place) -> Tensor:
@@ -377,24 +448,24 @@ def with_state(value: tuple[tuple[Any, ...], dict[str, Any]], state: Tensor) -> 
     return args, {**kwargs, "hidden_states": state}
 
 
-def _remember(states: dict[str, Tensor], name: str) -> Callable[[Any], None]:
-    def work(value: Any) -> None:
-        states[name] = state_of(value)
-
-    return work
+def _stack(block: str) -> str:
+    return block.rpartition(".")[0]
 
 
-def _replace_state(state: Tensor, name: str) -> Callable[[Any], Any]:
-    def work(value: Any) -> Any:
-        own = state_of(value)
-        if state.shape != own.shape:
-            raise MelismaError(
-                f"The state that enters {name} has the shape {tuple(own.shape)}, and the one given "
-                f"{tuple(state.shape)}."
-            )
-        return with_state(value, state)
-
-    return work
+@contextmanager
+def _averages_kept(module: nn.Module) -> Iterator[None]:
+    """A pass in training mode leaves running averages as they were."""
+    saved = [
+        (buffer, buffer.clone())
+        for each in module.modules()
+        if each.training and isinstance(each, nn.modules.batchnorm._BatchNorm)
+        for buffer in each.buffers(recurse=False)
+    ]
+    try:
+        yield
+    finally:
+        for buffer, before in saved:
+            buffer.copy_(before)
 
 
 @contextmanager

@@ -70,6 +70,9 @@ class TransformerAdapter:
 class SequenceAdapter:
     """An adapter of `melisma.sequence`'s models: blocks of convolutions, then of attention."""
 
+    # What enters a block is (batch, channels, position) in the module.
+    channels_first = True
+
     def __init__(self, module: nn.Module) -> None:
         config: Any = module.config
         fields: Fields = {"stem": _channels("film_stem")}
@@ -157,24 +160,31 @@ def adapter_of(module: nn.Module, tokenizer: Any = None) -> Adapter:
     build = _FAMILIES.get(getattr(config, "model_type", ""))
     if build is None:
         return PathAdapter(module)
+    prefix = _prefix(module, config.model_type)
+    if prefix is None:
+        return PathAdapter(module)
     fields: Fields = {}
-    blocks = build(_prefix(module, config.model_type), config, fields)
-    return TransformerAdapter(module, fields, blocks, tokenizer)
+    blocks = build(prefix, config, fields)
+    # An encoder or a decoder alone has its own half of the names.
+    have = {name for name, _ in module.named_modules()}
+    fields = {name: field for name, field in fields.items() if field.module in have}
+    return TransformerAdapter(module, fields, [b for b in blocks if b in have], tokenizer)
 
 
 _STACKS = {
-    "bert": "encoder.layer.0", "gpt2": "h.0", "llama": "layers.0", "t5": "encoder.block.0",
-    "marian": "encoder.layers.0",
+    "bert": ("encoder.layer.0",), "gpt2": ("h.0",), "llama": ("layers.0",),
+    "t5": ("encoder.block.0", "decoder.block.0"),
+    "marian": ("encoder.layers.0", "decoder.layers.0"),
 }  # fmt: skip
 
 
-def _prefix(module: nn.Module, kind: str) -> str:
+def _prefix(module: nn.Module, kind: str) -> str | None:
     """What stands before the stack of blocks: a model with a head has it under a name."""
-    wanted = _STACKS[kind]
-    for name, _ in module.named_modules():
-        if name == wanted or name.endswith("." + wanted):
-            return name[: -len(wanted)]
-    raise MelismaError(f"{type(module).__name__} has no blocks at {wanted}: is it a {kind} model?")
+    for wanted in _STACKS[kind]:
+        for name, _ in module.named_modules():
+            if name == wanted or name.endswith("." + wanted):
+                return name[: -len(wanted)]
+    return None
 
 
 def _bert(prefix: str, config: Any, fields: Fields) -> list[str]:

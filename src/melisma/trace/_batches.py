@@ -65,9 +65,7 @@ def leaves_block(network: Network, place: Place) -> bool:
 def same_stack(network: Network, k: int) -> bool:
     """Whether block k + 1 continues block k."""
     blocks = network.adapter.blocks
-    return k + 1 < len(blocks) and (
-        blocks[k].rpartition(".")[0] == blocks[k + 1].rpartition(".")[0]
-    )
+    return k + 1 < len(blocks) and blocks[k] in network.before(k + 1)
 
 
 def in_pieces(n: int, size: int, work: Callable[[Tensor], Tensor]) -> Tensor:
