@@ -5,9 +5,7 @@ import json
 import numpy as np
 import polars as pl
 import pytest
-
-from melisma.cli import main
-from melisma.methylome import dataset, write
+from sequence_run import BASES, main_ok, make_study, refused
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("lightning_fabric")
@@ -21,40 +19,12 @@ from melisma.sequence.predict import (  # noqa: E402
     sites_of_store,
 )
 
-BASES = 30_000
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Two contigs and a store (simulated): CpGs beside A or T on the outside are low in brain."""
     where = tmp_path_factory.mktemp("sequence")
-    rng = np.random.default_rng(0)
-    text, contig, position, low = "", [], [], []
-    for k, name in enumerate(("chr1", "chr2")):
-        bases = rng.choice(list("ACGT"), BASES, p=[0.2, 0.3, 0.3, 0.2])
-        at = 1 + np.flatnonzero((bases[1:-2] == "C") & (bases[2:-1] == "G"))
-        text += f">{name}\n{''.join(bases)}\n"
-        contig.append(np.full(len(at), k))
-        position.append(at)
-        low.append((bases[at + 2] == "T") | (bases[at - 1] == "A"))
-    (where / "genome.fa").write_text(text)
-    low = np.concatenate(low)
-    level = np.stack([np.where(low, 0.1, 0.8), np.full(len(low), 0.8)] * 2, axis=1)
-    coverage = rng.poisson(20, level.shape)
-    made = dataset(
-        {
-            "contig": np.concatenate(contig), "position": np.concatenate(position),
-            "strand": np.zeros(len(low)), "context": np.zeros(len(low)),
-        },
-        {
-            "methylated": rng.binomial(coverage, level).astype(np.uint16),
-            "coverage": coverage.astype(np.uint16),
-        },
-        {"sample": ["s1", "s2", "s3", "s4"], "tissue": ["brain", "liver"] * 2},
-        contigs=["chr1", "chr2"],
-        strands="merged",
-    )  # fmt: skip
-    write(made, where / "study.zarr")
+    make_study(where)
     return where
 
 
@@ -66,19 +36,6 @@ def trained(folder):
         "-o", folder / "model",
     )  # fmt: skip
     return folder / "model"
-
-
-def main_ok(*arguments):
-    with pytest.raises(SystemExit) as done:
-        main([str(a) for a in arguments])
-    assert done.value.code == 0
-
-
-def refused(capsys, *arguments):
-    with pytest.raises(SystemExit) as done:
-        main([str(a) for a in arguments])
-    assert done.value.code == 2
-    return " ".join(capsys.readouterr().err.split())
 
 
 def test_the_model_learns_the_rule_and_is_judged_beside_its_baselines(trained):

@@ -57,6 +57,10 @@ class Adapter(Protocol):
 
     fields: Mapping[str, Field]
     blocks: tuple[str, ...]
+    # Blocks take (batch, channels, position), and all of them follow each other.
+    channels_first: bool
+    # What the first block returns besides the state is every other's too (T5's position biases).
+    first_returns_for_all: bool
 
     def encode(self, inputs: Any) -> dict[str, Any]:
         """Inputs as the keyword arguments of `forward`."""
@@ -369,7 +373,7 @@ class Network:
         # An encoder is computed for a decoder that starts in the middle; melisma's attention
         # follows its tower in one row.
         own = _stack(blocks[block])
-        return [b for b in blocks[:block] if _stack(b) == own or self._channels_first]
+        return [b for b in blocks[:block] if _stack(b) == own or self.adapter.channels_first]
 
     def _require_reached(self, place: Place, left_out: list[str]) -> None:
         module = self._field(place).module
@@ -387,18 +391,16 @@ class Network:
         with ExitStack() as stack:
             tail: list[tuple[Any, ...]] = []
             for other in self.before(block):
-                stack.enter_context(_passed_on(self._modules[other], tail))
+                stack.enter_context(
+                    _passed_on(self._modules[other], tail, self.adapter.first_returns_for_all)
+                )
             stack.enter_context(self._hook(name, "input", self._replace_state(state, name)))
             yield
 
     def _state(self, value: Any) -> Tensor:
         """The state that enters a block, (batch, position, width)."""
         state = state_of(value)
-        return state.transpose(1, 2) if self._channels_first else state
-
-    @property
-    def _channels_first(self) -> bool:
-        return bool(getattr(self.adapter, "channels_first", False))
+        return state.transpose(1, 2) if self.adapter.channels_first else state
 
     def _remember(self, states: dict[str, Tensor], name: str) -> Callable[[Any], None]:
         def work(value: Any) -> None:
@@ -414,7 +416,9 @@ class Network:
                     f"The state that enters {name} has the shape {tuple(own.shape)}, and the one "
                     f"given {tuple(state.shape)}."
                 )
-            return with_state(value, state.transpose(1, 2) if self._channels_first else state)
+            return with_state(
+                value, state.transpose(1, 2) if self.adapter.channels_first else state
+            )
 
         return work
 
@@ -469,16 +473,17 @@ def _averages_kept(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _passed_on(module: nn.Module, tail: list[tuple[Any, ...]]) -> Iterator[None]:
-    """A block that hands its input on; of blocks that return more, the first is computed, since
-    what it returns besides the state (T5's position biases) is all the others'."""
+def _passed_on(
+    module: nn.Module, tail: list[tuple[Any, ...]], first_returns_for_all: bool
+) -> Iterator[None]:
+    """A block that hands its input on; where the first one returns for all, it is computed."""
     own = module.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         state = state_of((args, kwargs))
         if tail:
             return (state, *tail[0]) if tail[0] else state
-        output = own(*args, **kwargs) if _returns_more(module) else state
+        output = own(*args, **kwargs) if first_returns_for_all else state
         tail.append(tuple(output[1:]) if isinstance(output, tuple) else ())
         return (state, *tail[0]) if tail[0] else state
 
@@ -491,10 +496,6 @@ def _passed_on(module: nn.Module, tail: list[tuple[Any, ...]]) -> Iterator[None]
             module.forward = own
         else:
             del module.forward
-
-
-def _returns_more(module: nn.Module) -> bool:
-    return type(module).__name__ == "T5Block"
 
 
 def _tensors(output: Any) -> list[Tensor]:

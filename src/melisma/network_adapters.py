@@ -34,6 +34,8 @@ class TransformerAdapter:
     tokenizer : makes a batch of texts; None: only tensors are taken
     """
 
+    channels_first = False
+
     def __init__(
         self, module: nn.Module, fields: Fields, blocks: Sequence[str], tokenizer: Any = None
     ) -> None:
@@ -41,6 +43,7 @@ class TransformerAdapter:
         self.blocks = tuple(blocks)
         self.tokenizer = tokenizer
         self._module: Any = module
+        self.first_returns_for_all = self._module.config.model_type == "t5"
 
     def encode(self, inputs: Any) -> dict[str, Any]:
         """A text, texts, token numbers (batch, position), or keyword arguments as they are."""
@@ -72,6 +75,7 @@ class SequenceAdapter:
 
     # What enters a block is (batch, channels, position) in the module.
     channels_first = True
+    first_returns_for_all = False
 
     def __init__(self, module: nn.Module) -> None:
         config: Any = module.config
@@ -119,6 +123,8 @@ class PathAdapter:
     """An adapter of any module: the first tensor of every submodule's output, by its path."""
 
     blocks: tuple[str, ...] = ()
+    channels_first = False
+    first_returns_for_all = False
 
     def __init__(self, module: nn.Module) -> None:
         names = [name for name, _ in module.named_modules() if name]

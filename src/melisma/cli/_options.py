@@ -44,3 +44,13 @@ Output = Annotated[
 GenomeOption = Annotated[
     Path, typer.Option("--genome", "-g", help="FASTA or 2bit.", show_default=False)
 ]
+EnvironmentOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--environment", "-e", help="tissue=brain; may be given again. Without it, the mean."
+    ),
+]
+ModelArgument = Annotated[
+    Path, typer.Argument(help="A folder made by `melisma train`.", show_default=False)
+]
+ModelMark = Annotated[str | None, typer.Option("--mark", help="Which of the model's marks.")]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from melisma.cli._options import GenomeOption
+from melisma.cli._options import EnvironmentOption, GenomeOption, ModelArgument, ModelMark
 from melisma.errors import MelismaError
 
 if TYPE_CHECKING:
@@ -19,9 +19,7 @@ _DISTANCES = range(21)
 
 
 def experiment(
-    model: Annotated[
-        Path, typer.Argument(help="A folder made by `melisma train`.", show_default=False)
-    ],
+    model: ModelArgument,
     kind: Annotated[str, typer.Argument(help="marginalize, ablate or space.", show_default=False)],
     genome: GenomeOption,
     contig: Annotated[
@@ -29,13 +27,8 @@ def experiment(
     ] = None,
     bed: Annotated[Path | None, typer.Option(help="Sites in these intervals.")] = None,
     store: Annotated[Path | None, typer.Option(help="The sites of a store.")] = None,
-    environment: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--environment", "-e", help="tissue=brain; may be given again. Without it, the mean."
-        ),
-    ] = None,
-    mark: Annotated[str | None, typer.Option(help="Which of the model's marks.")] = None,
+    environment: EnvironmentOption = None,
+    mark: ModelMark = None,
     motif: Annotated[
         list[str] | None,
         typer.Option(help="Bases in IUPAC's letters; may be given again, twice for space."),

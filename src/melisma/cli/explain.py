@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from melisma.cli._options import GenomeOption
+from melisma.cli._options import EnvironmentOption, GenomeOption, ModelArgument, ModelMark
 from melisma.errors import MelismaError
 
 if TYPE_CHECKING:
@@ -24,22 +24,15 @@ _RECORD = "explain.json"
 
 
 def explain(
-    model: Annotated[
-        Path, typer.Argument(help="A folder made by `melisma train`.", show_default=False)
-    ],
+    model: ModelArgument,
     genome: GenomeOption,
     contig: Annotated[
         list[str] | None, typer.Option(help="Sites of this contig; may be given again.")
     ] = None,
     bed: Annotated[Path | None, typer.Option(help="Sites in these intervals.")] = None,
     store: Annotated[Path | None, typer.Option(help="The sites of a store.")] = None,
-    environment: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--environment", "-e", help="tissue=brain; may be given again. Without it, the mean."
-        ),
-    ] = None,
-    mark: Annotated[str | None, typer.Option(help="Which of the model's marks.")] = None,
+    environment: EnvironmentOption = None,
+    mark: ModelMark = None,
     sites: Annotated[
         int, typer.Option(min=0, help="Sites that are drawn at random; 0: all.")
     ] = 1000,

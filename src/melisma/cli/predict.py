@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from melisma.cli._options import EnvironmentOption, ModelArgument, ModelMark
 from melisma.errors import MelismaError
 
 if TYPE_CHECKING:
@@ -17,9 +18,7 @@ _KINDS = (".tsv", ".parquet", ".bed", ".bw")
 
 
 def predict(
-    model: Annotated[
-        Path, typer.Argument(help="A folder made by `melisma train`.", show_default=False)
-    ],
+    model: ModelArgument,
     genome: Annotated[
         Path, typer.Option("--genome", "-g", help="FASTA or 2bit.", show_default=False)
     ],
@@ -38,13 +37,8 @@ def predict(
             help="With --store: this sample's environment, and the marks around each site."
         ),
     ] = None,
-    environment: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--environment", "-e", help="tissue=brain; may be given again. Without it, the mean."
-        ),
-    ] = None,
-    mark: Annotated[str | None, typer.Option(help="Which of the model's marks.")] = None,
+    environment: EnvironmentOption = None,
+    mark: ModelMark = None,
     unseen: Annotated[
         bool,
         typer.Option("--allow-unseen", help="Levels never seen are the mean, flagged."),

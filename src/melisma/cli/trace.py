@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from melisma.cli._options import GenomeOption
+from melisma.cli._options import GenomeOption, ModelMark
 from melisma.errors import MelismaError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def trace(
         list[str] | None,
         typer.Option(help="Another environment, whose trace is taken off; may be given again."),
     ] = None,
-    mark: Annotated[str | None, typer.Option(help="Which of the model's marks.")] = None,
+    mark: ModelMark = None,
     shuffles: Annotated[int, typer.Option(min=20, help="Shuffles of the window, 20 or more.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Of the shuffles.")] = 1,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The trace as .json.")] = None,

@@ -1,6 +1,7 @@
 """What a killed training goes on from: weights, optimiser and history of one network."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+
+from melisma import progress
 
 
 class Epoch(NamedTuple):
@@ -100,6 +103,24 @@ class State:
         partial = self.history.with_suffix(".part")
         partial.write_text(text)
         partial.replace(self.history)
+
+
+def begin(work: Path, digest: str, what: str) -> None:
+    """Make a working folder; one that other settings or data began is begun anew.
+
+    Parameters
+    ----------
+    what : the work's name in what is said of it, as "Training"
+    """
+    marker = work / "digest"
+    if work.exists() and (not marker.is_file() or marker.read_text() != digest):
+        progress.note(f"{work} was begun with other settings or data: {what.lower()} starts anew.")
+        shutil.rmtree(work)
+    if work.exists():
+        progress.note(f"{what} goes on from {work}.")
+        return
+    work.mkdir(parents=True)
+    marker.write_text(digest)
 
 
 def replace(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -9,12 +9,11 @@ same three bases on either side.
 import hashlib
 import json
 import math
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +26,7 @@ from melisma import progress
 from melisma.errors import MelismaError
 from melisma.genome import Genome
 from melisma.sequence._memory import keep_freed_memory
-from melisma.sequence._resume import Epoch, State
+from melisma.sequence._resume import Epoch, State, begin
 from melisma.sequence.checkpoint import as_input
 from melisma.sequence.encodings import CODE_OF_BYTE, UNKNOWN, Codes, reverse_complement
 from melisma.sequence.model import ModelConfig, SequenceModel
@@ -117,7 +116,9 @@ def pretrain(
     keep_freed_memory()
     source = _Source(genome, contigs, config.width, recipe)
     work = out.with_name(out.name + ".part")
-    _prepare(work, [asdict(config), asdict(recipe), genome.name, source.names])
+    told = [asdict(config), asdict(recipe), genome.name, source.names]
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+    begin(work, digest, "Pretraining")
     torch.manual_seed(recipe.seed)
     module = MaskedBases(config)
     optimizer = torch.optim.AdamW(
@@ -182,19 +183,6 @@ def pretrain(
             path.unlink()
     work.replace(out)
     return load_pretrained(out)
-
-
-def _prepare(work: Path, told: Any) -> None:
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
-    marker = work / "digest"
-    if work.exists() and (not marker.is_file() or marker.read_text() != digest):
-        progress.note(f"{work} was begun with other settings: pretraining starts anew.")
-        shutil.rmtree(work)
-    if work.exists():
-        progress.note(f"Pretraining goes on from {work}.")
-        return
-    work.mkdir(parents=True)
-    marker.write_text(digest)
 
 
 class _Source:

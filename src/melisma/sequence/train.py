@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -27,7 +26,7 @@ from melisma.errors import MelismaError
 from melisma.sequence._calibration import Conformal, temperature
 from melisma.sequence._memory import keep_freed_memory
 from melisma.sequence._recipe import Recipe
-from melisma.sequence._resume import Epoch, State
+from melisma.sequence._resume import Epoch, State, begin
 from melisma.sequence._steps import step, validation, validation_loss
 from melisma.sequence.backbone import make_network
 from melisma.sequence.checkpoint import Model, load
@@ -80,7 +79,7 @@ def train(
     digest = _digest(examples, config, recipe, record)
     fabric = _fabric(devices)
     if fabric.is_global_zero:
-        _prepare(work, digest)
+        begin(work, digest, "Training")
     fabric.barrier()
     histories = [
         _train_member(fabric, examples, config, recipe, work, k, start)
@@ -131,19 +130,6 @@ def _digest(
     told = [asdict(config), asdict(recipe), examples.environment.record(), dict(record)]
     text = json.dumps(told, sort_keys=True, default=str).encode()
     return hashlib.sha256(text + examples.parts.tobytes()).hexdigest()
-
-
-def _prepare(work: Path, digest: str) -> None:
-    """Make the working folder; one that other settings began is begun anew."""
-    marker = work / "digest"
-    if work.exists() and (not marker.is_file() or marker.read_text() != digest):
-        progress.note(f"{work} was begun with other settings or data: training starts anew.")
-        shutil.rmtree(work)
-    if work.exists():
-        progress.note(f"Training goes on from {work}.")
-        return
-    work.mkdir(parents=True)
-    marker.write_text(digest)
 
 
 def _train_member(

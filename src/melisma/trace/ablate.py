@@ -8,7 +8,7 @@ from torch import Tensor
 
 from melisma.errors import MelismaError
 from melisma.network import Edit, Metric, Network, Place
-from melisma.trace._batches import block_of, measured, rows_of, taken
+from melisma.trace._batches import block_of, measured, rows_of
 
 Kind = Literal["zero", "mean", "resample"]
 
@@ -102,6 +102,3 @@ def _edit(kind: Kind, value: Tensor | None, n: int, generator: torch.Generator) 
         return drawn.clone()
 
     return edit
-
-
-__all__ = ["Ablation", "ablate", "taken"]
