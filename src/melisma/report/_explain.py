@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +10,8 @@ import polars as pl
 
 from melisma import __version__
 from melisma.methylome import atomic_file
+from melisma.report._frame import framed
 from melisma.report._markup import calm
-from melisma.report._style import FONT, css_variables
 from melisma.report._tables import html_table
 from melisma.report._words import counted, probability, prose, signed
 
@@ -46,14 +44,17 @@ def write_explanation(
     record : what was asked, as `explain.json` holds it
     """
     path, asked = Path(path), dict(record or {})
-    folder = files("melisma.report")
     told = asked.get("environment") or {}
-    text = Template(folder.joinpath("explain.html").read_text(encoding="utf-8")).substitute(
-        title="What decides the levels"
+    sections = [
+        ("summary", "Summary"), ("scores", "Scores"), ("bases", "Bases"), ("motifs", "Motifs"),
+        ("flanks", "Flanks"), ("methods", "Methods"),
+    ]  # fmt: skip
+    text = framed(
+        "explain",
+        "What decides the levels"
         + (f" in {escape(', '.join(map(str, told.values())))}" if told else ""),
-        style=css_variables()
-        + f"\n:root {{ --font: {FONT}; }}\n"
-        + folder.joinpath("page.css").read_text(encoding="utf-8"),
+        sections,
+        style="explain.css",
         masthead=escape(
             " · ".join(
                 word for word in (str(asked.get("model") or ""), f"melisma {__version__}") if word
@@ -66,7 +67,6 @@ def write_explanation(
         motifs=_motifs(explained, named=bool(asked.get("database"))),
         flanks=_flanks(explained.flanks),
         methods="".join(f"<p>{prose(sentence)}</p>" for sentence in _methods(explained, asked)),
-        script=folder.joinpath("page.js").read_text(encoding="utf-8"),
     )
     with atomic_file(path) as work:
         work.write_text(text, encoding="utf-8")

@@ -1,13 +1,7 @@
 """The page: sections, figures, style and script put into one file that needs no network."""
 
-import json
 from datetime import datetime
 from html import escape
-from importlib.resources import files
-from string import Template
-from typing import Any
-
-from plotly.offline import get_plotlyjs
 
 from melisma import progress
 from melisma.report import (
@@ -18,10 +12,10 @@ from melisma.report import (
     _sections,
     _words,
 )
+from melisma.report._frame import framed
 from melisma.report._markup import Page, calm
 from melisma.report._methods import methods
 from melisma.report._study import Study
-from melisma.report._style import FONT, css_variables, template
 
 
 def page(study: Study) -> str:
@@ -40,12 +34,17 @@ def page(study: Study) -> str:
         sequence = _section_sequence.sequence(study, made)
         advance(1)
         title = str(study.run.get("title") or "Methylome study")
-        folder = files("melisma.report")
-        whole = Template(folder.joinpath("page.html").read_text(encoding="utf-8")).substitute(
-            title=escape(title),
-            style=css_variables()
-            + f"\n:root {{ --font: {FONT}; }}\n"
-            + folder.joinpath("page.css").read_text(encoding="utf-8"),
+        sections = [
+            ("summary", "Summary"), ("quality", "Quality"), ("differences", "Differences"),
+            ("calibration", "Calibration"), ("tables", "Tables"), ("methods", "Methods"),
+        ]  # fmt: skip
+        if sequence:
+            sections.insert(-2, ("sequence", "Sequence"))
+        whole = framed(
+            "page",
+            escape(title),
+            sections,
+            made,
             banner=_banner(study),
             masthead=_masthead(study),
             summary=_words.prose(_answers.summary(study)),
@@ -55,12 +54,8 @@ def page(study: Study) -> str:
             questions="".join(questions) + _left_out(study),
             calibration=calibration,
             sequence=sequence,
-            in_nav='<a href="#sequence">Sequence</a>' if sequence else "",
             tables=tables,
             methods=methods(study),
-            data=_json({"template": template(), "figures": made.figures, "tables": made.tables}),
-            plotly=get_plotlyjs(),
-            script=folder.joinpath("page.js").read_text(encoding="utf-8"),
         )
         advance(1)
     return whole
@@ -84,12 +79,6 @@ def _banner(study: Study) -> str:
         '<aside class="banner" role="note"><p><strong>Without replicates.</strong> '
         f"The regions of {escape(which)} are leads, not findings.</p></aside>"
     )
-
-
-def _json(value: Any) -> str:
-    # "<" would let data end the script element.
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def _masthead(study: Study) -> str:

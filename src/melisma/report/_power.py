@@ -2,20 +2,17 @@
 
 from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import polars as pl
-from plotly.offline import get_plotlyjs
 
 from melisma import __version__
 from melisma.differential.power import WANTED, Power
 from melisma.methylome import atomic_file
+from melisma.report._frame import framed
 from melisma.report._markup import Page, calm, figure
-from melisma.report._page import _json
-from melisma.report._style import FONT, GROUP_TOKENS, Figure, css_variables, template, y_title
+from melisma.report._style import GROUP_TOKENS, Figure, y_title
 from melisma.report._tables import html_table
 from melisma.report._words import passing, prose
 
@@ -23,13 +20,13 @@ from melisma.report._words import passing, prose
 def write_power(power: Power, path: Path) -> Path:
     """Write a power calculation as one HTML page that opens without a network."""
     made = Page()
-    folder = files("melisma.report")
     unit = "pairs" if _paired(power) else "samples a group"
-    text = Template(folder.joinpath("power.html").read_text(encoding="utf-8")).substitute(
-        title=f"Power for {escape(str(power.parameters['contrast']))}",
-        style=css_variables()
-        + f"\n:root {{ --font: {FONT}; }}\n"
-        + folder.joinpath("page.css").read_text(encoding="utf-8"),
+    sections = [
+        ("summary", "Summary"), ("size", "Samples"), ("reads", "Reads"), ("checks", "Checks"),
+        ("methods", "Methods"),
+    ]  # fmt: skip
+    text = framed(
+        "power", f"Power for {escape(str(power.parameters['contrast']))}", sections, made,
         masthead=f"melisma {__version__}",
         warning=_warned(power),
         summary=prose(" ".join(_summary(power))),
@@ -49,9 +46,6 @@ def write_power(power: Power, path: Path) -> Path:
         ),
         checks=_checks(power, unit) + "".join(calm(note) for note in power.notes),
         methods=_methods(power),
-        data=_json({"template": template(), "figures": made.figures, "tables": made.tables}),
-        plotly=get_plotlyjs(),
-        script=folder.joinpath("page.js").read_text(encoding="utf-8"),
     )  # fmt: skip
     with atomic_file(path) as work:
         work.write_text(text, encoding="utf-8")
