@@ -7,7 +7,13 @@ import pytest
 
 from melisma.cli import app, main
 
-VERBS = [verb.name for verb in app.registered_commands]
+NAMES = [verb.name for verb in app.registered_commands]
+TRACED = [
+    f"trace {verb.name}"
+    for group in app.registered_groups
+    for verb in group.typer_instance.registered_commands
+]
+VERBS = [*NAMES, *TRACED]
 HEAVY = ("numpy", "polars", "xarray", "numba", "zarr", "scipy", "pandas", "pysam", "plotly")
 
 
@@ -27,13 +33,13 @@ def test_help_lists_every_verb_and_loads_nothing_heavy():
         f"print([m for m in {HEAVY!r} if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert all(f" {verb} " in done.stdout for verb in VERBS)
+    assert all(f" {verb} " in done.stdout for verb in (*NAMES, "trace"))
     assert done.stdout.strip().endswith("[]")
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_an_example(verb):
-    done = melisma(verb, "--help")
+    done = melisma(*verb.split(), "--help")
     assert done.returncode == 0
     assert f"Example: melisma {verb}" in " ".join(done.stdout.split())
 

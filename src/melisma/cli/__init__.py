@@ -36,7 +36,7 @@ from melisma.cli import (
     score,
     simulate,
     sites,
-    trace,
+    trace_site,
     train,
     variants,
 )
@@ -95,10 +95,21 @@ VERBS = (
     explain.explain,
     embed.embed,
     experiment.experiment,
-    trace.trace,
 )
 for verb in VERBS:
     app.command(verb.__name__.replace("_", "-"))(verb)
+
+# `melisma trace WHAT`: one file each, trace_WHAT.py.
+TRACED = (trace_site.site,)
+traced = typer.Typer(
+    name="trace",
+    help="Say why: from cause to outcome, in a network or in a study.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+for verb in TRACED:
+    traced.command(verb.__name__)(verb)
+app.add_typer(traced)
 
 
 _INTERRUPTED = 130

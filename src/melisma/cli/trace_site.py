@@ -1,7 +1,7 @@
-"""`melisma trace`: why a site has its level, as a model reads it."""
+"""`melisma trace site`: why a site has its level, as a model reads it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 _SHOWN = 12
 
 
-def trace(
-    what: Annotated[Literal["site"], typer.Argument(help="What is traced: a site of a mark.")],
+def site(
     place: Annotated[
         str, typer.Argument(help="contig:position, counted from 0.", show_default=False)
     ],
