@@ -251,7 +251,7 @@ def test_integrated_gradients_equal_captums():
     assert (found.value - theirs).abs().max() / theirs.abs().max() <= 1e-6
 
 
-def test_points_double_until_the_parts_add_up_and_rough_ones_are_flagged():
+def test_the_line_is_cut_until_the_parts_add_up_and_rough_ones_are_flagged():
     network = dna()
     codes = torch.randint(0, 4, (3, 21), generator=torch.Generator().manual_seed(2))
 
