@@ -16,7 +16,7 @@ from torch import Tensor
 
 from melisma.errors import MelismaError
 from melisma.network import Edit, Metric, Network, Place
-from melisma.trace._batches import measured, taken
+from melisma.trace._batches import chosen_places, measured, taken
 
 # The error of completeness at which the points are enough, as a share of the difference.
 COMPLETE = 0.05
@@ -250,9 +250,7 @@ def attribution_patching(
     Compare it with `patch` before it is believed: where the network is far from linear between
     the two inputs it is wrong.
     """
-    chosen = network.places(places) if isinstance(places, str) else tuple(places)
-    if not chosen:
-        raise MelismaError(f"No place of the network fits {places!r}.")
+    chosen = chosen_places(network, places)
     good, bad = network.adapter.encode(clean), network.adapter.encode(corrupted)
     source = network.run(good, keep=chosen).kept
     flowing: dict[Place, Tensor] = {}
