@@ -106,9 +106,10 @@ class Reader(NamedTuple):
     def written(self, kept: dict[Place, Tensor]) -> Tensor:
         """What the parts of some run write into this one's metric: (P, batch)."""
         found = []
-        for place in self.parts:
-            wrote = _written(self.network, place, kept[place][:, -self.toward.shape[1] :])
-            found.append((self.scaled(wrote) * self.toward).sum(dim=(1, 2)))
+        with torch.no_grad():
+            for place in self.parts:
+                wrote = _written(self.network, place, kept[place][:, -self.toward.shape[1] :])
+                found.append((self.scaled(wrote) * self.toward).sum(dim=(1, 2)))
         return torch.stack(found)
 
 

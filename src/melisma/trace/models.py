@@ -5,6 +5,7 @@ the quantised model with its rounding in it, and `about` says so.
 """
 
 import json
+import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from melisma.network import Network
 from melisma.network_adapters import adapter_of
 
 _PICKLES = ("pytorch_model.bin", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, IndexError, struct.error)
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model")
 
 
@@ -82,6 +84,7 @@ def load_text_model(path: Path | str) -> TextModel:
     with _quiet():
         import torch
         import transformers
+        from safetensors import SafetensorError
 
         try:
             told = json.loads((path / "config.json").read_text())
@@ -89,7 +92,7 @@ def load_text_model(path: Path | str) -> TextModel:
             module = (named or transformers.AutoModelForCausalLM).from_pretrained(
                 path, local_files_only=True, use_safetensors=True, dtype=torch.float32
             )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (*_UNREADABLE, SafetensorError) as error:
             raise MelismaError(f"{path} cannot be opened as a model: {_first(error)}") from None
         tokenizer = None
         if any((path / name).is_file() for name in _TOKENIZERS):
@@ -115,7 +118,7 @@ def _from_gguf(path: Path) -> TextModel:
                 files[0].parent, dtype=torch.float32, **where
             )
             tokenizer = transformers.AutoTokenizer.from_pretrained(files[0].parent, **where)
-        except (OSError, ValueError, KeyError, RuntimeError, IndexError) as error:
+        except _UNREADABLE as error:
             raise MelismaError(f"{files[0]} cannot be opened: {_first(error)}") from None
     # It is a model of 32-bit floats from here on, and is saved as one.
     module.hf_quantizer = None
