@@ -7,6 +7,7 @@ first-order estimate of what activation patching measures, for every place at th
 runs and one gradient.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from melisma.errors import MelismaError
 from melisma.network import Edit, Metric, Network, Place
 from melisma.trace._batches import chosen_places, measured, taken
+from melisma.trace.patch import Patching, patch
 
 # The error of completeness at which the points are enough, as a share of the difference.
 COMPLETE = 0.05
@@ -226,15 +228,32 @@ def _gradient(
     return slope, value.detach()
 
 
+class Agreement(NamedTuple):
+    """How well estimates agree with patching, on places that were patched.
+
+    correlation : Pearson's, of estimated and exact effects
+    slope : estimated on exact, through the origin; 1 where the scale is right
+    missed : what is left, root mean square, as a share of the exact effects'
+    places : that were patched
+    """
+
+    correlation: float
+    slope: float
+    missed: float
+    places: tuple[Place, ...]
+
+
 class Estimate(NamedTuple):
     """First-order estimates of patching.
 
     places : P of them
     effect : (P, positions, batch), the change of the corrupted run's metric
+    agreement : with exact patching of some places; None where none was asked for
     """
 
     places: tuple[Place, ...]
     effect: Tensor
+    agreement: Agreement | None
 
 
 def attribution_patching(
@@ -244,11 +263,19 @@ def attribution_patching(
     metric: Metric,
     *,
     places: str | Sequence[Place] = "layer.*.residual",
+    check: int = 4,
 ) -> Estimate:
     """The gradient of the corrupted run at each place, times the difference of the two states.
 
-    Compare it with `patch` before it is believed: where the network is far from linear between
-    the two inputs it is wrong.
+    Where the network is far from linear between the two inputs it is wrong, so some places are
+    patched as well and the agreement is told.
+
+    Parameters
+    ----------
+    clean, corrupted : inputs with the same rows and positions
+    metric : from output and batch to one number a row
+    places : a pattern of names, or the places
+    check : places that are patched, evenly chosen among them; 0: none
     """
     chosen = chosen_places(network, places)
     good, bad = network.adapter.encode(clean), network.adapter.encode(corrupted)
@@ -275,4 +302,18 @@ def attribution_patching(
             )
         moved = torch.zeros_like(old) if slope is None else slope * (source[place] - old)
         effects.append(moved.sum(2).t())
-    return Estimate(chosen, torch.stack(effects))
+    effect = torch.stack(effects)
+    if not check:
+        return Estimate(chosen, effect, None)
+    some = sorted({round(k) for k in np.linspace(0, len(chosen) - 1, check)})
+    exact = patch(network, good, bad, metric, places=[chosen[k] for k in some])
+    return Estimate(chosen, effect, _agreement(effect[some], exact))
+
+
+def _agreement(effect: Tensor, exact: Patching) -> Agreement:
+    told, true = effect.flatten(), (exact.patched - exact.corrupted).flatten()
+    along = float((told * true).sum() / true.pow(2).sum().clamp(min=1e-20))
+    missed = (told - true).pow(2).mean().sqrt() / true.pow(2).mean().sqrt().clamp(min=1e-20)
+    both = torch.stack([told, true])
+    correlation = float(torch.corrcoef(both)[0, 1]) if bool((both.std(1) > 0).all()) else math.nan
+    return Agreement(correlation, along, float(missed), exact.places)
