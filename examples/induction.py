@@ -4,9 +4,9 @@
     python examples/induction.py --out induction/one --layers 1     # the control
     melisma trace ability induction/two --probe induction
 
-Each sequence repeats random tokens with a period of its own (8 to 32), so that no fixed offset helps:
-what came after this token's last occurrence must be found. One layer cannot do that; two can.
-The models are Llamas whose MLPs write nothing: their last matrix is zero and stays so.
+Each sequence repeats random tokens with a period of its own (8 to 32), so that no fixed offset
+helps: what came after this token's last occurrence must be found. One layer cannot do that; two
+can. The models are Llamas whose MLPs write nothing: their last matrix is zero and stays so.
 """
 
 import argparse
@@ -82,7 +82,8 @@ def train(out: Path, *, layers: int, steps: int, seed: int) -> None:
             right = float((logits.argmax(-1) == tokens[:, 1:])[copied].float().mean())
             print(f"step {step + 1} loss {float(loss.detach()):.3f} copied {right:.3f}", flush=True)
     told = {
-        "layers": layers, "steps": steps, "seed": seed, "periods": PERIODS, "vocabulary": VOCABULARY,
+        "layers": layers, "steps": steps, "seed": seed, "periods": PERIODS,
+        "vocabulary": VOCABULARY,
         "length": LENGTH, "processor_seconds": time.process_time() - began,
     }  # fmt: skip
     (out / "training.json").write_text(json.dumps(told, indent=1) + "\n")

@@ -169,7 +169,8 @@ def train(pairs: list[tuple[str, str]], out: Path, *, minutes: float, seed: int)
     model.eval().save_pretrained(out)
     tokenizer.save_pretrained(out)
     told = {
-        "seed": seed, "epochs": epoch, "steps": step, "clock_minutes": (time.monotonic() - clock) / 60,
+        "seed": seed, "epochs": epoch, "steps": step,
+        "clock_minutes": (time.monotonic() - clock) / 60,
         "processor_minutes": (time.process_time() - began) / 60, "threads": threads,
         "parameters": sum(p.numel() for p in model.parameters()), "train_pairs": len(rows),
         "loss": lately,

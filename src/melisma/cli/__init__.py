@@ -36,6 +36,7 @@ from melisma.cli import (
     score,
     simulate,
     sites,
+    trace_ability,
     trace_site,
     trace_text,
     trace_words,
@@ -102,7 +103,7 @@ for verb in VERBS:
     app.command(verb.__name__.replace("_", "-"))(verb)
 
 # `melisma trace WHAT`: one file each, trace_WHAT.py.
-TRACED = (trace_site.site, trace_text.text, trace_words.words)
+TRACED = (trace_site.site, trace_text.text, trace_words.words, trace_ability.ability)
 traced = typer.Typer(
     name="trace",
     help="Say why: from cause to outcome, in a network or in a study.",
