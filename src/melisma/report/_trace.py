@@ -53,24 +53,25 @@ def trace_page(
     """
     page = Page()
     several = {"The graph": traces} if isinstance(traces, Trace) else dict(traces)
+    alone = len(several) == 1
     parts, sections = [], [("summary", "Summary")]
     for k, (heading, trace) in enumerate(several.items(), start=1):
         place = f"trace-{k}"
         sections.append((place, heading if len(heading) <= _NAV else heading[: _NAV - 1] + "…"))
-        drawn = trace_figure(place, trace, page, strongest=strongest)
+        drawn = trace_figure(place, trace, page, strongest=strongest, whole=not alone)
         parts.append(f'<section id="{place}"><h2>{escape(heading)}</h2>{drawn}</section>')
     first = next(iter(several.values()))
-    nodes = sum(len(trace.nodes) for trace in several.values())
-    edges = sum(len(trace.edges) for trace in several.values())
+    sizes = {} if alone else {"traces": len(several)}
+    sizes["nodes"] = sum(len(trace.nodes) for trace in several.values())
+    sizes["edges"] = sum(len(trace.edges) for trace in several.values())
+    lines = [f"**{name}.** {_explained(trace)}" for name, trace in several.items()]
     summary = (
-        " ".join(_sentences(first))
-        if len(several) == 1
-        else " ".join(f"**{name}:** {_explained(trace)}" for name, trace in several.items())
+        _whole(first) if alone else "".join(f'<p class="words">{prose(line)}</p>' for line in lines)
     )
     return framed(
         "trace", escape(title), [*sections, ("methods", "How to read it")], page,
-        masthead=f"melisma {__version__}", summary=prose(summary),
-        numbers=_numbers({"traces": len(several), "nodes": nodes, "edges": edges}),
+        masthead=f"melisma {__version__}", summary=summary,
+        numbers=_numbers(sizes),
         traces="\n".join(parts), methods="".join(f"<p>{prose(line)}</p>" for line in _METHODS),
     )  # fmt: skip
 
@@ -107,13 +108,16 @@ def traces_section(
     return "".join(parts) + "</section>"
 
 
-def trace_figure(key: str, trace: Trace, page: Page, *, strongest: int | None = None) -> str:
+def trace_figure(
+    key: str, trace: Trace, page: Page, *, strongest: int | None = None, whole: bool = True
+) -> str:
     """One trace: its whole, its graph, its assumptions and its edges; the page gets its data."""
     page.traces[key] = {"trace": json.loads(trace.to_json()), "strongest": strongest}
     text = files("melisma.report").joinpath("trace_figure.html").read_text(encoding="utf-8")
     label = f"Graph of {count(len(trace.nodes), 'node')} that lead to {trace.outcome}"
     return Template(text).substitute(
-        key=escape(key), label=escape(label), whole=_whole(trace), strongest=_table(trace),
+        key=escape(key), label=escape(label), whole=_whole(trace) if whole else "",
+        strongest=_table(trace),
         assumptions=_assumptions(trace), about=_about(trace),
     )  # fmt: skip
 
@@ -200,7 +204,7 @@ def _whole(trace: Trace) -> str:
             f'<text x="{x(1)}" y="30" text-anchor="end">100%</text></svg>'
         )
     words = " ".join(_sentences(trace))
-    return f'<p class="lead">{prose(words)}</p>{bar}'
+    return f'<div class="trace-whole"><p class="lead">{prose(words)}</p>{bar}</div>'
 
 
 def _table(trace: Trace) -> str:

@@ -3,7 +3,7 @@
 (() => {
 const held = JSON.parse(document.getElementById("data").textContent);
 const SVG = "http://www.w3.org/2000/svg";
-const WIDEST_LABEL = 230, LEAST = 0.62, HIGHEST = 680, STEP = 20;
+const WIDEST_LABEL = 230, LEAST = 0.72, HIGHEST = 1200, STEP = 20;
 
 function make(name, properties = {}, ...inside) {
   const drawn = ["svg", "g", "path", "rect", "text", "circle", "title"].includes(name);
@@ -50,16 +50,16 @@ function told(value) {
 const spoken = (name) => name.replaceAll("_", " ");
 
 const pen = document.createElement("canvas").getContext("2d");
-function measured(text, size) {
-  pen.font = `${size}px ${getComputedStyle(document.body).fontFamily}`;
+function measured(text, size, weight = 400) {
+  pen.font = `${weight} ${size}px ${getComputedStyle(document.body).fontFamily}`;
   return pen.measureText(text).width;
 }
-function cut(text, room, size) {
-  if (measured(text, size) <= room) return text;
+function cut(text, room, size, weight) {
+  if (measured(text, size, weight) <= room) return text;
   let [low, high] = [1, text.length];
   while (high - low > 1) {
     const half = (low + high) >> 1;
-    measured(text.slice(0, half) + "…", size) <= room ? (low = half) : (high = half);
+    measured(text.slice(0, half) + "…", size, weight) <= room ? (low = half) : (high = half);
   }
   return text.slice(0, low) + "…";
 }
@@ -76,11 +76,14 @@ function start(place) {
   let drawn, placed, scene, marks, lit = null, table = { column: "size", descending: true, shown: STEP };
 
   const hung = (host) => graph.nodes.filter((n) => n.under === host.name).length;
-  const valued = (node) => (node.value === null ? "" : number(node.value));
+  const valued = (node) => (node.value === null ? "" : told(node.value));
+  // In its own zone a node needs no more than its name before it was joined.
+  const called = (node) => (node.under !== null && node.name.startsWith(`${node.under}: `) ? node.name.slice(node.under.length + 2) : node.name);
+  const weight = (node) => (node === graph.outcome ? 620 : 400);
   const chip = (node) => (graph.hosts.includes(node) ? measured(hung(node), 11) + 30 : 0);
   function wide(node) {
     const value = valued(node);
-    const text = Math.min(measured(node.name, 13), WIDEST_LABEL);
+    const text = Math.min(measured(called(node), 13, weight(node)), WIDEST_LABEL);
     return Math.ceil(Math.max(44, text + 22 + (value ? measured(value, 12) + 12 : 0) + chip(node)));
   }
 
@@ -103,7 +106,7 @@ function start(place) {
     svg.classList.toggle("focused", Boolean(node));
     const on = node ? ways(node) : { nodes: new Set(), edges: new Set() };
     const words = form.find.value.trim().toLowerCase();
-    for (const [own, mark] of marks.nodes) {
+    for (const [own, mark] of marks.boxes) {
       mark.classList.toggle("lit", on.nodes.has(own));
       mark.classList.toggle("kept", own === state.kept);
       mark.classList.toggle("found", Boolean(words) && own.name.toLowerCase().includes(words));
@@ -120,15 +123,17 @@ function start(place) {
     tip.style.top = `${event.clientY - room.top + 18}px`;
   }
 
-  function boxed({ node, x, y, wideBox, high }) {
-    const value = valued(node), own = chip(node);
+  function boxed({ node, x, y, wideBox, high, stands }) {
+    const joined = stands ? trace.about.joined?.[node.name] : null;
+    const name = joined?.outcome ?? called(node), own = stands ? 0 : chip(node);
+    const value = stands ? (joined ? told(joined.total) : "") : valued(node);
     const mark = make("g", {
-      class: `node${node === graph.outcome ? " outcome" : ""}${graph.hosts.includes(node) ? " host" : ""}`,
+      class: `node${node === graph.outcome && !stands ? " outcome" : ""}${stands ? " stands" : ""}`,
       tabindex: -1, role: "button", transform: `translate(${x} ${y - high / 2})`,
-      "aria-label": [node.kind, node.name, value].filter(Boolean).join(" "),
+      "aria-label": [stands ? `stands for ${node.name}:` : node.kind, name, value].filter(Boolean).join(" "),
     }, make("rect", { width: wideBox, height: high, rx: 5 }));
     const room = wideBox - 20 - own - (value ? measured(value, 12) + 10 : 0);
-    mark.append(make("text", { x: 10 + own, y: high / 2 + 4.5, class: "name" }, cut(node.name, room, 13)));
+    mark.append(make("text", { x: 10 + own, y: high / 2 + 4.5, class: "name" }, cut(name, room, 13, stands ? 400 : weight(node))));
     if (value) mark.append(make("text", { x: wideBox - 10, y: high / 2 + 4.5, class: "value", "text-anchor": "end" }, value));
     if (own) {
       const shown = state.open.has(node.name);
@@ -141,7 +146,7 @@ function start(place) {
     mark.addEventListener("focus", () => { lit = node; light(); });
     mark.addEventListener("blur", () => { lit = null; light(); });
     mark.addEventListener("pointerenter", () => { lit = node; light(); });
-    mark.addEventListener("pointermove", (event) => pointed(event, [node.name, value].filter(Boolean).join(": ")));
+    mark.addEventListener("pointermove", (event) => pointed(event, [name, value].filter(Boolean).join(": ")));
     mark.addEventListener("pointerleave", () => { lit = null; light(); pointed(); });
     return mark;
   }
@@ -154,6 +159,7 @@ function start(place) {
       mark.append(make("text", { x: zone.left, y: zone.top - 14, class: "title" }, cut(words, Math.max(zone.right - zone.left, 120), 12)));
     }
     for (const { layer, x, wide: room, nodes } of zone.columns) {
+      if (!nodes.length) continue;
       const kinds = [...new Set(nodes.map((n) => n.kind))].filter(Boolean);
       const every = graph.nodes.filter((n) => n.layer === layer && n.under === zone.under).length;
       const count = nodes.length < every ? ` ${nodes.length} of ${every.toLocaleString("en")}` : "";
@@ -165,9 +171,15 @@ function start(place) {
   function draw() {
     const before = document.activeElement?.closest?.(".node") && lit;
     drawn = traceLayout.chosen(graph, state);
-    const narrow = place.clientWidth < 560;
-    placed = traceLayout.layout(graph, drawn, wide, narrow ? 76 : 130);
-    marks = { nodes: new Map(), edges: new Map() };
+    // The panel stands beside what leaves it room, and below what does not; columns use the rest.
+    placed = traceLayout.layout(drawn, wide, (whole, n) => {
+      const fits = (room, gap) => whole + (n - 1) * gap + 40 <= room;
+      const below = place.clientWidth < 820 || !fits(place.clientWidth - 330, 110);
+      place.classList.toggle("below", below);
+      const room = place.clientWidth - (below ? 0 : 330) - 40;
+      return Math.min(Math.max((room - whole) / Math.max(n - 1, 1), place.clientWidth < 560 ? 70 : 100), 260);
+    });
+    marks = { nodes: new Map(), edges: new Map(), boxes: [] };
     scene = make("g");
     for (const zone of placed.zones) scene.append(headed(zone));
     for (const { edge, width, d } of [...placed.curves].sort((a, b) => a.width - b.width)) {
@@ -177,14 +189,16 @@ function start(place) {
       marks.edges.set(edge, mark);
       scene.append(mark);
     }
+    for (const { d } of placed.ties) scene.append(make("path", { d, class: "tie" }));
     for (const box of placed.boxes) {
-      marks.nodes.set(box.node, boxed(box));
-      scene.append(marks.nodes.get(box.node));
+      const mark = boxed(box);
+      if (!box.stands) marks.nodes.set(box.node, mark);
+      scene.append(mark);
+      marks.boxes.push([box.node, mark]);
     }
     svg.replaceChildren(scene);
     (marks.nodes.get(before) ?? marks.nodes.get(state.kept) ?? marks.nodes.get(graph.outcome)).setAttribute("tabindex", 0);
     if (before) marks.nodes.get(before)?.focus({ preventScroll: true });
-    place.classList.toggle("below", placed.width > place.clientWidth - 340);
     const top = Math.min(...placed.zones.map((z) => z.top - (z.under === null ? 0 : 34)));
     placed.frame = { x: -18, y: top - 6, width: placed.width + 36, height: placed.height - top + 26 };
     fit();
@@ -197,7 +211,7 @@ function start(place) {
     const whole = graph.outcome.sources.filter((e) => e.under === null);
     const total = (own) => own.reduce((a, e) => a + e.effect, 0);
     const words = edges === every
-      ? [`All ${counted(every, "edge")} and ${counted(drawn.nodes.length, "node")} are drawn.`]
+      ? [`The whole is drawn: ${counted(every, "edge")} and ${counted(drawn.nodes.length, "node")}.`]
       : [`${drawn.nodes.length.toLocaleString("en")} of ${counted(graph.nodes.length, "node")} and ${edges.toLocaleString("en")} of ${counted(every, "edge")} are drawn.`];
     if (into.length < whole.length) words.push(`Those into ${trace.outcome} sum to ${signed(total(into))} of ${signed(total(whole))}.`);
     const seek = form.find.value.trim().toLowerCase();
@@ -212,7 +226,12 @@ function start(place) {
   }
 
   // Zoom and pan.
-  function show() { scene.setAttribute("transform", `translate(${view.x.toFixed(1)} ${view.y.toFixed(1)}) scale(${view.k.toFixed(3)})`); }
+  function show() {
+    scene.setAttribute("transform", `translate(${view.x.toFixed(1)} ${view.y.toFixed(1)}) scale(${view.k.toFixed(3)})`);
+    const left = view.x + placed.frame.x * view.k;
+    svg.parentNode.classList.toggle("more-left", left < -20);
+    svg.parentNode.classList.toggle("more-right", left + placed.frame.width * view.k > svg.clientWidth + 20);
+  }
   function fit() {
     const { frame } = placed, room = svg.clientWidth || 600;
     view.k = Math.min(1, Math.max(room / frame.width, LEAST));
@@ -262,15 +281,15 @@ function start(place) {
 
   // Keys: arrows walk the boxes.
   svg.addEventListener("keydown", (event) => {
-    const box = placed.boxes.find(({ node }) => marks.nodes.get(node) === event.target);
+    const box = placed.boxes.find(({ node, stands }) => !stands && marks.nodes.get(node) === event.target);
     if (!box) return;
     const near = (own) => own.reduce((a, b) => (!a || Math.abs(b.y - box.y) < Math.abs(a.y - box.y) ? b : a), null);
     const beside = (way) => {
-      const own = placed.boxes.filter((b) => (b.column - box.column) * way > 0);
+      const own = placed.boxes.filter((b) => !b.stands && (b.column - box.column) * way > 0);
       const column = way > 0 ? Math.min(...own.map((b) => b.column)) : Math.max(...own.map((b) => b.column));
       return near(own.filter((b) => b.column === column));
     };
-    const along = (way) => near(placed.boxes.filter((b) => b.column === box.column && (b.y - box.y) * way > 0));
+    const along = (way) => near(placed.boxes.filter((b) => !b.stands && b.column === box.column && (b.y - box.y) * way > 0));
     const next = { ArrowLeft: () => beside(-1), ArrowRight: () => beside(1), ArrowUp: () => along(-1), ArrowDown: () => along(1) }[event.key];
     if (next) {
       const to = next();
@@ -343,7 +362,7 @@ function start(place) {
       return make("td", { class: kind }, value(edge) || "–");
     }))));
     const all = graph.edges.length;
-    find(".trace-count").textContent = `${now.length.toLocaleString("en")} rows shown of ${own.length.toLocaleString("en")}${own.length < all ? ` that match, from ${all.toLocaleString("en")}` : ""}.`;
+    find(".trace-count").textContent = `${counted(now.length, "row")} shown of ${own.length.toLocaleString("en")}${own.length < all ? ` that match, from ${all.toLocaleString("en")}` : ""}.`;
     find("[name=more]").hidden = now.length >= own.length;
   }
   find("[name=more]").addEventListener("click", () => { table.shown += 5 * STEP; list(); });

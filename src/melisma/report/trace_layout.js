@@ -1,7 +1,9 @@
 "use strict";
 // A trace's graph: which of it is drawn, and where everything stands. Nothing here touches the page.
 const traceLayout = (() => {
-const MOST_NODES = 60, MOST_IN_COLUMN = 20;
+const MOST_NODES = 60, MOST_ROWS = 24;
+// More ends of edges in a zone are not put in order: it takes seconds, and nobody sees it.
+const MOST_ENDS = 1500;
 const ROW = 26, BETWEEN = 9, LANE = 5, APART = 64, HEADING = 30, WIDEST = 9, NARROWEST = 1.2;
 // Their order is that of the sequence, and is kept.
 const IN_SEQUENCE = ["base", "token"];
@@ -75,42 +77,54 @@ function readable(graph, state) {
   let best = 1;
   for (const strongest of steps(graph)) {
     const { nodes } = chosen(graph, { ...state, strongest });
-    const column = Math.max(...[...grouped(nodes, (n) => `${n.layer} ${n.under}`).values()].map((own) => own.length));
-    if (nodes.length > MOST_NODES || column > MOST_IN_COLUMN) break;
+    const rows = sum([...grouped(nodes, (n) => n.under).values()].map((zone) =>
+      Math.max(...[...grouped(zone, (n) => n.layer).values()].map((column) => column.length))));
+    if (nodes.length > MOST_NODES || rows > MOST_ROWS) break;
     best = strongest;
   }
   return best;
 }
 
 // Long edges run through a lane in each column between; edges of one zone to one node share theirs.
+// What hangs under a node leads to a stand-in of that node, in a zone of its own.
 function items(drawn, columns) {
   const zones = new Map();
   const zone = (name) => zones.get(name) ?? zones.set(name, columns.map(() => [])).get(name);
   const at = new Map(drawn.nodes.map((n) => [n, { node: n, column: columns.indexOf(n.layer), high: ROW, out: [], into: [] }]));
   for (const item of at.values()) zone(item.node.under)[item.column].push(item);
+  const hosts = new Map();
+  for (const { to, under } of drawn.edges) {
+    if (under === null || to.under === under || hosts.has(to)) continue;
+    hosts.set(to, { node: to, under, stands: true, column: columns.indexOf(to.layer), high: ROW, out: [], into: [] });
+    zone(under)[hosts.get(to).column].push(hosts.get(to));
+  }
   const lanes = new Map();
   const links = drawn.edges.map((edge) => {
-    const [a, b] = [at.get(edge.from), at.get(edge.to)];
+    const a = at.get(edge.from), b = edge.under === edge.to.under ? at.get(edge.to) : hosts.get(edge.to);
     const link = { edge, width: Math.max(NARROWEST, WIDEST * edge.size), stops: [a] };
     for (let column = a.column + 1; column < b.column; column++) {
       const key = `${edge.from.under} ${edge.to.index} ${column}`;
       if (!lanes.has(key)) {
-        lanes.set(key, { lane: true, column, high: LANE, out: [], into: [] });
+        lanes.set(key, { lane: true, column, high: LANE, links: [], out: [], into: [] });
         zone(edge.from.under)[column].push(lanes.get(key));
       }
-      link.stops.push(lanes.get(key));
+      const lane = lanes.get(key);
+      lane.links.push(link);
+      lane.high = Math.max(LANE, sum(lane.links.map((l) => l.width)));
+      link.stops.push(lane);
     }
     link.stops.push(b);
     for (let k = 1; k < link.stops.length; k++) {
       link.stops[k - 1].out.push([link.stops[k], edge.size]);
       link.stops[k].into.push([link.stops[k - 1], edge.size]);
     }
-    a.wide = (a.wide ?? 0) + link.width;
-    b.high2 = (b.high2 ?? 0) + link.width;
+    a.leaving = (a.leaving ?? 0) + link.width;
+    b.entering = (b.entering ?? 0) + link.width;
     return link;
   });
-  for (const item of at.values()) item.high = Math.max(ROW, (item.wide ?? 0) + 8, (item.high2 ?? 0) + 8);
-  return { at, zones, links };
+  const boxes = [...at.values(), ...hosts.values()];
+  for (const box of boxes) box.high = Math.max(ROW, (box.leaving ?? 0) + 8, (box.entering ?? 0) + 8);
+  return { boxes, at, hosts, lanes: [...lanes.values()], zones, links };
 }
 
 const middle = (ends, place) => {
@@ -138,9 +152,9 @@ function order(columns) {
     if (!fixed[k]) column.sort((a, b) => (a.lane || b.lane ? !!a.lane - !!b.lane : effect(b) - effect(a)));
     number(column);
   });
-  const all = () => sum(columns.map(crossings));
-  let best = columns.map((column) => [...column]), fewest = all();
-  for (let sweep = 0; sweep < 6; sweep++) {
+  let best = columns.map((column) => [...column]), fewest = Infinity;
+  const sweeps = sum(columns.flat().map((item) => item.out.length)) > MOST_ENDS ? 0 : 6;
+  for (let sweep = 0; sweep < sweeps; sweep++) {
     const back = sweep % 2 === 0;
     for (const k of back ? [...columns.keys()].reverse() : columns.keys()) {
       const column = columns[k];
@@ -153,7 +167,7 @@ function order(columns) {
       column.sort((a, b) => aim.get(a) - aim.get(b));
       number(column);
     }
-    const now = all();
+    const now = sum(columns.map(crossings));
     if (now < fewest) { fewest = now; best = columns.map((column) => [...column]); }
   }
   columns.forEach((column, k) => { columns[k] = best[k]; number(best[k]); });
@@ -199,43 +213,53 @@ function heights(columns) {
   return Math.max(...every.map((item) => item.y + item.high / 2));
 }
 
-// Where the ends of the edges meet a box: side by side, in the order of their other ends.
-function ports(links) {
-  for (const [end, other, side] of [[(l) => l.stops[0], (l) => l.stops[1], "leave"], [(l) => l.stops.at(-1), (l) => l.stops.at(-2), "enter"]]) {
-    for (const [item, own] of grouped(links, end)) {
-      own.sort((a, b) => other(a).y - other(b).y || a.edge.index - b.edge.index);
-      let y = item.y - sum(own.map((l) => l.width)) / 2;
-      for (const link of own) { link[side] = y + link.width / 2; y += link.width; }
-    }
+// Where edges meet a box or a lane: side by side, in the order of their other ends.
+function ports(links, lanes) {
+  const beside = (item, own, other, put) => {
+    own.sort((a, b) => other(a) - other(b) || a.edge.index - b.edge.index);
+    let y = item.y - sum(own.map((l) => l.width)) / 2;
+    for (const link of own) { put(link, y + link.width / 2); y += link.width; }
+  };
+  for (const link of links) link.ys = link.stops.map((stop) => stop.y);
+  for (const [box, own] of grouped(links, (l) => l.stops[0])) {
+    beside(box, own, (l) => l.stops[1].y, (link, y) => { link.ys[0] = y; });
+  }
+  for (const lane of [...lanes].sort((a, b) => a.column - b.column)) {
+    const before = (l) => l.stops.indexOf(lane) - 1;
+    beside(lane, lane.links, (l) => l.ys[before(l)], (link, y) => { link.ys[before(link) + 1] = y; });
+  }
+  for (const [box, own] of grouped(links, (l) => l.stops.at(-1))) {
+    beside(box, own, (l) => l.ys.at(-2), (link, y) => { link.ys[link.ys.length - 1] = y; });
   }
 }
 
 function path(link) {
   const [first, last] = [link.stops[0], link.stops.at(-1)];
   const parts = [];
-  let x = first.x + first.wideBox, y = link.leave;
+  let x = first.x + first.wideBox, y = link.ys[0];
   parts.push(`M${x.toFixed(1)} ${y.toFixed(1)}`);
   const bend = (to, high) => {
     const half = (x + to) / 2;
     parts.push(`C${half.toFixed(1)} ${y.toFixed(1)} ${half.toFixed(1)} ${high.toFixed(1)} ${to.toFixed(1)} ${high.toFixed(1)}`);
     [x, y] = [to, high];
   };
-  for (const stop of link.stops.slice(1, -1)) {
-    bend(stop.x, stop.y);
+  link.stops.slice(1, -1).forEach((stop, k) => {
+    bend(stop.x, link.ys[k + 1]);
     x = stop.x + stop.wideBox;
     parts.push(`H${x.toFixed(1)}`);
-  }
-  bend(last.x, link.enter);
+  });
+  bend(last.x, link.ys.at(-1));
   return parts.join("");
 }
 
-// Boxes with x, y and sizes, paths of edges, zones with their headings; `wide` measures a node.
-function layout(graph, drawn, wide, gap) {
+// Boxes with x, y and sizes, paths of edges, zones with their headings; `wide` measures a node, and
+// `gap` says how far apart columns stand from their whole width and number.
+function layout(drawn, wide, gap) {
   const layers = [...new Set(drawn.nodes.map((n) => n.layer))].sort((a, b) => a - b);
-  const { at, zones, links } = items(drawn, layers);
+  const { boxes, at, hosts, lanes, zones, links } = items(drawn, layers);
   const widths = layers.map((layer) => Math.max(...drawn.nodes.filter((n) => n.layer === layer).map(wide)));
-  const xs = [];
-  layers.forEach((_, k) => xs.push(k ? xs[k - 1] + widths[k - 1] + gap : 0));
+  const xs = [], apart = gap(sum(widths), layers.length);
+  layers.forEach((_, k) => xs.push(k ? xs[k - 1] + widths[k - 1] + apart : 0));
   const placed = [];
   let top = 0;
   // What hangs under a node stands below the trace's own nodes, in the order of their hosts.
@@ -244,22 +268,32 @@ function layout(graph, drawn, wide, gap) {
     const columns = zones.get(name);
     order(columns);
     const high = heights(columns);
-    for (const item of columns.flat()) {
-      item.y += top + HEADING;
-      item.x = xs[item.column];
-      item.wideBox = widths[item.column];
-    }
+    columns.forEach((column, k) => {
+      const own = Math.max(0, ...column.filter((i) => i.node).map((i) => wide(i.node)));
+      for (const item of column) {
+        item.y += top + HEADING;
+        item.x = xs[k];
+        item.wideBox = item.lane ? widths[k] : own;
+      }
+    });
     const held = columns.flatMap((column, k) => (column.some((i) => i.node) ? [k] : []));
     placed.push({
       under: name, top, high: high + HEADING, left: xs[held[0]],
       right: xs[held.at(-1)] + widths[held.at(-1)],
-      columns: held.map((k) => ({ layer: layers[k], x: xs[k], wide: widths[k], nodes: columns[k].filter((i) => i.node).map((i) => i.node) })),
+      columns: held.map((k) => ({
+        layer: layers[k], x: xs[k], wide: widths[k], nodes: columns[k].filter((i) => i.node && !i.stands).map((i) => i.node),
+      })),
     });
     top += high + HEADING + APART;
   }
-  ports(links);
+  ports(links, lanes);
+  // From each stand-in up to its node, along the right side.
+  const ties = [...hosts.values()].map((box, k) => {
+    const own = at.get(box.node), out = xs[box.column] + widths[box.column] + 10 + 4 * (k % 4);
+    return { node: box.node, d: `M${box.x + box.wideBox} ${box.y}H${out}V${own.y + own.high / 2 - 5}H${own.x + own.wideBox}` };
+  });
   return {
-    boxes: [...at.values()], zones: placed,
+    boxes, ties, zones: placed,
     curves: links.map((link) => ({ edge: link.edge, width: link.width, d: path(link) })),
     width: xs.at(-1) + widths.at(-1), height: top - APART,
   };
