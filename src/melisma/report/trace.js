@@ -250,14 +250,14 @@ function start(place) {
   }
   const fingers = new Map();
   svg.addEventListener("pointerdown", (event) => { if (event.button === 0) fingers.set(event.pointerId, event); });
-  svg.addEventListener("pointermove", (event) => {
+  // The page hears a quick hand that has left the graph before it is known to drag.
+  addEventListener("pointermove", (event) => {
     const before = fingers.get(event.pointerId);
     if (!before) return;
     const [dx, dy] = [event.clientX - before.clientX, event.clientY - before.clientY];
     if (fingers.size === 1) {
       if (!svg.classList.contains("dragged") && Math.hypot(dx, dy) < 4) return;
       svg.classList.add("dragged");
-      svg.setPointerCapture(event.pointerId);
       view.x += dx; view.y += dy;
       show();
     } else {
@@ -268,7 +268,7 @@ function start(place) {
     }
     fingers.set(event.pointerId, event);
   });
-  for (const end of ["pointerup", "pointercancel"]) svg.addEventListener(end, (event) => { fingers.delete(event.pointerId); setTimeout(() => svg.classList.remove("dragged")); });
+  for (const end of ["pointerup", "pointercancel"]) addEventListener(end, (event) => { fingers.delete(event.pointerId); setTimeout(() => svg.classList.remove("dragged")); });
   svg.addEventListener("click", (event) => { if (svg.classList.contains("dragged")) event.stopPropagation(); }, true);
   svg.addEventListener("click", (event) => { if (event.target === svg || event.target.closest(".zone")) choose(null); });
   svg.addEventListener("wheel", (event) => {
