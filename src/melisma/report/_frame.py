@@ -11,7 +11,7 @@ from melisma.report._markup import Page
 from melisma.report._style import FONT, css_variables, template
 
 _HOLDS_ALL = "This file holds all that it shows and loads nothing."
-_TRACE = ("trace_layout.js", "trace_panel.js", "trace.js")
+_TRACE = ("trace_layout.js", "trace_panel.js", "trace_table.js", "trace.js")
 _DRAG = "Drag in a plot to enlarge a part of it; a double click returns. "
 
 

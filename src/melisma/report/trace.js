@@ -3,7 +3,7 @@
 (() => {
 const held = JSON.parse(document.getElementById("data").textContent);
 const SVG = "http://www.w3.org/2000/svg";
-const WIDEST_LABEL = 230, LEAST = 0.72, HIGHEST = 1200, STEP = 20;
+const WIDEST_LABEL = 230, LEAST = 0.72, HIGHEST = 1200;
 
 function make(name, properties = {}, ...inside) {
   const drawn = ["svg", "g", "path", "rect", "text", "circle", "title"].includes(name);
@@ -73,7 +73,7 @@ function start(place) {
   const open = new Set(graph.hosts.length > 2 ? [] : graph.hosts.map((host) => host.name));
   const state = { strongest: 1, sign: 0, open, kept: null };
   const view = { x: 0, y: 0, k: 1 };
-  let drawn, placed, scene, marks, lit = null, table = { column: "size", descending: true, shown: STEP };
+  let drawn, placed, scene, marks, lit = null;
 
   const hung = (host) => graph.nodes.filter((n) => n.under === host.name).length;
   const valued = (node) => (node.value === null ? "" : told(node.value));
@@ -327,45 +327,7 @@ function start(place) {
   }
   function told_of(node) { return tracePanel({ graph, trace, node, make, effect, number, told, spoken, counted, sign, hung, state, choose, unfold }); }
 
-  // The table.
-  const columns = [
-    ["source", "From", "name", (e) => e.source], ["target", "To", "name", (e) => e.target],
-    ["effect", "Effect", "number", (e) => e.effect], ["error", "± error", "number", (e) => e.error],
-    ["unit", "Unit", "name", (e) => e.evidence.unit ?? (e.to === graph.outcome ? trace.unit : "")],
-    ["method", "Method", "name", (e) => e.method], ["size", "", "", (e) => Math.abs(e.effect)],
-  ];
-  function rows() {
-    const words = form.find.value.trim().toLowerCase();
-    const own = graph.edges.filter((e) => (!state.sign || Math.sign(e.effect) === state.sign) && (!words || `${e.source}\n${e.target}`.toLowerCase().includes(words)));
-    const value = columns.find(([key]) => key === table.column)[3];
-    return own.sort((a, b) => {
-      const [x, y] = [value(a), value(b)];
-      if (x === null || y === null) return (x === null) - (y === null);
-      const way = typeof x === "number" ? x - y : x.localeCompare(y, "en", { numeric: true });
-      return (table.descending ? -way : way) || a.index - b.index;
-    });
-  }
-  function list() {
-    const shown = columns.filter(([key, , , value]) => key !== "size" && (key !== "unit" && key !== "method" || graph.edges.some((e) => value(e))));
-    find("thead").replaceChildren(make("tr", {}, ...shown.map(([key, word, kind]) => make("th", {
-      scope: "col", class: kind, "aria-sort": table.column === key ? (table.descending ? "descending" : "ascending") : null,
-    }, make("button", { type: "button", "data-column": key, onclick: () => {
-      table = { ...table, column: key, descending: table.column === key ? !table.descending : kind === "number" };
-      list();
-      find(`[data-column=${key}]`).focus();
-    } }, word)))));
-    const own = rows(), now = own.slice(0, table.shown);
-    find("tbody").replaceChildren(...now.map((edge) => make("tr", {}, ...shown.map(([key, , kind, value]) => {
-      if (key === "source" || key === "target") return make("td", { class: kind }, make("button", { type: "button", class: "link", onclick: () => choose(graph.byName.get(edge[key])) }, edge[key]));
-      if (key === "effect") return make("td", { class: kind }, make("span", { class: `mark ${sign(edge)}` }), signed(edge.effect, decimals(edge.effect, edge.error)));
-      if (key === "error") return make("td", { class: kind }, edge.error === null ? "–" : number(edge.error, decimals(edge.effect, edge.error)));
-      return make("td", { class: kind }, value(edge) || "–");
-    }))));
-    const all = graph.edges.length;
-    find(".trace-count").textContent = `${counted(now.length, "row")} shown of ${own.length.toLocaleString("en")}${own.length < all ? ` that match, from ${all.toLocaleString("en")}` : ""}.`;
-    find("[name=more]").hidden = now.length >= own.length;
-  }
-  find("[name=more]").addEventListener("click", () => { table.shown += 5 * STEP; list(); });
+  const table = traceTable({ graph, trace, state, find, form, make, sign, signed, number, decimals, choose });
 
   // Controls.
   form.strongest.max = steps.length - 1;
@@ -373,8 +335,8 @@ function start(place) {
   state.strongest = steps[nearest(asked ?? traceLayout.readable(graph, state))];
   form.strongest.value = steps.indexOf(state.strongest);
   form.strongest.addEventListener("input", () => { state.strongest = steps[form.strongest.value]; draw(); });
-  form.sign.addEventListener("change", () => { state.sign = Number(form.sign.value); draw(); list(); });
-  form.find.addEventListener("input", () => { table.shown = STEP; light(); status(); list(); });
+  form.sign.addEventListener("change", () => { state.sign = Number(form.sign.value); draw(); table.list(); });
+  form.find.addEventListener("input", () => { light(); status(); table.again(); });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const words = form.find.value.trim().toLowerCase();
@@ -397,7 +359,7 @@ function start(place) {
   addEventListener("afterprint", () => { svg.removeAttribute("viewBox"); fit(); });
   document.fonts?.ready.then(draw);
   draw();
-  list();
+  table.again();
   panel.replaceChildren(...told_of(null));
   find(".trace-key").replaceChildren(...traceKey(graph, make));
 }
