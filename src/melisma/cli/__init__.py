@@ -36,6 +36,7 @@ from melisma.cli import (
     score,
     simulate,
     sites,
+    trace_show,
     trace_site,
     train,
     variants,
@@ -100,7 +101,7 @@ for verb in VERBS:
     app.command(verb.__name__.replace("_", "-"))(verb)
 
 # `melisma trace WHAT`: one file each, trace_WHAT.py.
-TRACED = (trace_site.site,)
+TRACED = (trace_site.site, trace_show.show)
 traced = typer.Typer(
     name="trace",
     help="Say why: from cause to outcome, in a network or in a study.",
