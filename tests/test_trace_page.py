@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from report_run import Reading
@@ -95,7 +96,9 @@ def test_names_are_text_and_end_no_script():
 def test_the_section_of_a_report_has_headings_and_notes():
     page = Page()
     assert traces_section({}, page) == ""
-    section = traces_section({"A": made(), "B": made()}, page, {"B": "Of q < .05 only."})
+    noted = replace(made(), about={"note": "Of q < .05 only.", "data": "toy"})
+    section = traces_section({"A": made(), "B": noted}, page)
+    assert section.count("Of q") == 1
     assert section.count('class="trace"') == 2
     assert section.index("Of q") > section.index("<h3>B</h3>")
     assert set(page.traces) == {"trace-1", "trace-2"}

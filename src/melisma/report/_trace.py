@@ -87,37 +87,30 @@ def write_traces(
     return path
 
 
-def traces_section(
-    traces: Mapping[str, Trace], page: Page, notes: Mapping[str, str] | None = None
-) -> str:
-    """The section of a study's report; empty without traces.
-
-    Parameters
-    ----------
-    traces : by their headings
-    notes : a sentence below a heading: how its site was chosen, where its data are from
-    """
+def traces_section(traces: Mapping[str, Trace], page: Page) -> str:
+    """The section of a study's report, of traces by their headings; empty without traces."""
     if not traces:
         return ""
     parts = ['<section id="trace"><h2>Trace</h2>']
     for k, (heading, trace) in enumerate(traces.items(), start=1):
-        note = (notes or {}).get(heading)
-        parts.append(f"<h3>{escape(heading)}</h3>")
-        parts += [f'<p class="facts">{prose(note)}</p>'] if note else []
-        parts.append(trace_figure(f"trace-{k}", trace, page))
+        drawn = trace_figure(f"trace-{k}", trace, page)
+        parts.append(f"<h3>{escape(heading)}</h3>{drawn}")
     return "".join(parts) + "</section>"
 
 
 def trace_figure(
     key: str, trace: Trace, page: Page, *, strongest: int | None = None, whole: bool = True
 ) -> str:
-    """One trace: its whole, its graph, its assumptions and its edges; the page gets its data."""
+    """One trace: its whole, its graph, its assumptions and its edges; the page gets its data.
+
+    What `about` has as `note` stands first: how a site was chosen, what was measured there.
+    """
     page.traces[key] = {"trace": json.loads(trace.to_json()), "strongest": strongest}
     text = files("melisma.report").joinpath("trace_figure.html").read_text(encoding="utf-8")
     label = f"Graph of {count(len(trace.nodes), 'node')} that lead to {trace.outcome}"
     return Template(text).substitute(
         key=escape(key), label=escape(label), whole=_whole(trace) if whole else "",
-        strongest=_table(trace),
+        note=_note(trace), strongest=_table(trace),
         assumptions=_assumptions(trace), about=_about(trace),
     )  # fmt: skip
 
@@ -207,6 +200,11 @@ def _whole(trace: Trace) -> str:
     return f'<div class="trace-whole"><p class="lead">{prose(words)}</p>{bar}</div>'
 
 
+def _note(trace: Trace) -> str:
+    note = trace.about.get("note")
+    return f'<p class="trace-note">{prose(str(note))}</p>' if note else ""
+
+
 def _table(trace: Trace) -> str:
     head = [("From", "name"), ("To", "name"), ("Effect", "number")]
     strong = sorted(trace.edges, key=lambda edge: -abs(edge.effect))[:_STRONGEST]
@@ -240,7 +238,7 @@ def _about(trace: Trace) -> str:
 def _facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = []
     for key, value in about.items():
-        if key == "joined" or value in (None, "", {}, []):
+        if key in ("joined", "note") or value in (None, "", {}, []):
             continue
         if key == "difference" and isinstance(value, list):
             for word, part in zip(("first", "second"), value, strict=False):
