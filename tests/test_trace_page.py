@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from report_run import Reading
 
+from melisma.errors import MelismaError
 from melisma.report import trace_page, write_traces
 from melisma.report._markup import Page
 from melisma.report._trace import traces_section
@@ -34,6 +35,8 @@ def test_the_whole_is_said_with_its_error():
     assert "Paths explain 80% ± 8% of the total +1.25 ± 0.10 kg." in text
     assert "What moves weight most is diet: +0.750 ± 0.030." in text
     assert "No confounding." in text
+    shared = replace(made(), about={"share_error": 0.004})
+    assert "Paths explain 80% ± 0.4% of the total" in Reading(trace_page(shared)).text
     exact = Reading(trace_page(made(error=None, errors=(None, None)))).text
     assert "Paths explain 80% of the total +1.25 kg." in exact
     nothing = Reading(trace_page(made(total=0.0))).text
@@ -66,6 +69,11 @@ def test_several_traces_have_a_section_each():
     assert "One. Paths explain 80% ± 8%" in text
     assert "long enough to be cut. Paths explain 50%" in text
     assert '<a href="#trace-2">A heading that is lon…</a>' in page
+
+
+def test_nothing_is_not_drawn():
+    with pytest.raises(MelismaError, match="no trace to draw"):
+        trace_page({})
 
 
 def test_what_hangs_under_a_node_is_said_with_its_assumptions():

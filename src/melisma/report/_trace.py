@@ -11,6 +11,7 @@ from typing import Any
 
 from melisma import __version__
 from melisma._plural import count
+from melisma.errors import MelismaError
 from melisma.methylome import atomic_file
 from melisma.report._frame import framed
 from melisma.report._markup import Page
@@ -25,7 +26,8 @@ _METHODS = (
     "Nodes stand in columns from cause, on the left, to the outcome, on the right; an edge is what "
     "one node does to another. An edge's number is in the unit of what it enters.",
     "The share that paths explain is the sum of the effects into the outcome over the whole "
-    "effect. Its error is that of both, as of independent figures; what has no error adds none. "
+    "effect. Its error is that of both, as of independent figures, unless the trace knows better: "
+    "parts and whole that were measured on the same draws have one error. "
     "More than 100% means that paths which are not there work against those that are.",
     "What hangs under a node is another trace, which explains that node in a unit of its own; it "
     "enters no sum of the outer trace.",
@@ -44,6 +46,11 @@ def trace_page(
     traces : one, or several by their headings
     strongest : edges into each node that are drawn at first; None: as many as can be read
 
+    Raises
+    ------
+    MelismaError
+        There is no trace.
+
     Examples
     --------
     >>> from melisma.trace import Edge, Node
@@ -53,6 +60,8 @@ def trace_page(
     """
     page = Page()
     several = {"The graph": traces} if isinstance(traces, Trace) else dict(traces)
+    if not several:
+        raise MelismaError("There is no trace to draw.")
     alone = len(several) == 1
     parts, sections = [], [("summary", "Summary")]
     for k, (heading, trace) in enumerate(several.items(), start=1):
@@ -123,8 +132,12 @@ def _numbers(values: Mapping[str, int]) -> str:
 
 
 def _share(trace: Trace) -> tuple[float, float | None]:
-    """The share that is explained and its error, both sides' errors taken as independent."""
-    share = trace.completeness
+    """The share that is explained and its error: its own where the trace knows it, else both
+    sides' errors taken as independent.
+    """
+    share, own = trace.completeness, trace.about.get("share_error")
+    if isinstance(own, float):
+        return share, own
     if trace.explained_error is None and trace.total_error is None:
         return share, None
     error = math.hypot(trace.explained_error or 0.0, share * (trace.total_error or 0.0))
@@ -238,7 +251,7 @@ def _about(trace: Trace) -> str:
 def _facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = []
     for key, value in about.items():
-        if key in ("joined", "note") or value in (None, "", {}, []):
+        if key in ("joined", "note", "share_error") or value in (None, "", {}, []):
             continue
         if key == "difference" and isinstance(value, list):
             for word, part in zip(("first", "second"), value, strict=False):

@@ -65,12 +65,14 @@ function cut(text, room, size, weight) {
 }
 
 function start(place) {
-  const { trace, strongest: asked } = held.traces[place.dataset.trace];
+  // How many edges were asked for, in the page or with the slider; null: as many as can be read.
+  let { trace, strongest: asked } = held.traces[place.dataset.trace];
   const graph = traceLayout.read(trace);
   const find = (selector) => place.querySelector(selector);
   const form = find("form"), svg = find(".trace-graph"), panel = find(".trace-panel"), tip = find(".trace-tip");
   const steps = traceLayout.steps(graph);
-  const open = new Set(graph.hosts.length > 2 ? [] : graph.hosts.map((host) => host.name));
+  const folded = graph.hosts.length > 2 || place.clientWidth < 560;
+  const open = new Set(folded ? [] : graph.hosts.map((host) => host.name));
   const state = { strongest: 1, sign: 0, open, kept: null };
   const view = { x: 0, y: 0, k: 1 };
   let drawn, placed, scene, marks, lit = null;
@@ -317,11 +319,13 @@ function start(place) {
     state.kept = node;
     if (node && node.under !== null) state.open.add(node.under);
     if (absent || leaves) draw(); else light();
-    if (absent) seen(placed.boxes.find((b) => b.node === node) ?? placed.boxes[0]);
+    const box = node && placed.boxes.find((b) => b.node === node && !b.stands);
+    if (box) seen(box);
     panel.replaceChildren(...told_of(node));
   }
   function unfold(host) {
     state.open.has(host.name) ? state.open.delete(host.name) : state.open.add(host.name);
+    if (!asked) most(traceLayout.readable(graph, state));
     draw();
     panel.replaceChildren(...told_of(state.kept));
   }
@@ -332,9 +336,12 @@ function start(place) {
   // Controls.
   form.strongest.max = steps.length - 1;
   const nearest = (n) => Math.max(0, steps.findLastIndex((step) => step <= n));
-  state.strongest = steps[nearest(asked ?? traceLayout.readable(graph, state))];
-  form.strongest.value = steps.indexOf(state.strongest);
-  form.strongest.addEventListener("input", () => { state.strongest = steps[form.strongest.value]; draw(); });
+  function most(n) {
+    form.strongest.value = nearest(n);
+    state.strongest = steps[nearest(n)];
+  }
+  most(asked ?? traceLayout.readable(graph, state));
+  form.strongest.addEventListener("input", () => { asked = state.strongest = steps[form.strongest.value]; draw(); });
   form.sign.addEventListener("change", () => { state.sign = Number(form.sign.value); draw(); table.list(); });
   form.find.addEventListener("input", () => { light(); status(); table.again(); });
   form.addEventListener("submit", (event) => {

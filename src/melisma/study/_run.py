@@ -34,7 +34,7 @@ from melisma.study._annotation import check_beside, read_annotation
 from melisma.study._config import IDENTITY, DesignSection, StudyConfig, read_study
 from melisma.study._folder import RunFolder, digest
 from melisma.study._inputs import hash_inputs
-from melisma.study._sequence import MODEL, TABLES, check_sequence, read_sequence
+from melisma.study._sequence import KEPT, MODEL, TABLES, check_sequence, read_sequence
 from melisma.study._sequence import STORE as SEQUENCE_STORE
 from melisma.study._traces import FOLDER, Reading, files, make_traces
 from melisma.study._words import in_toml, messages_of_a_study
@@ -188,7 +188,7 @@ def _run(
     if config.sequence is not None and not failed:
         sequence = folder.step(
             "sequence",
-            [ingested, about, config.sequence.model_dump()],
+            [ingested, about, config.sequence.model_dump(), KEPT],
             [f"{MODEL}/model.json", *(f"tables/{name}.parquet" for name in TABLES)],
             lambda: read_sequence(config, folder),
         )

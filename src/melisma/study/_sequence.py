@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 STORE = "sequence.zarr"
 MODEL = "model"
+# Raised when what `read_sequence` keeps changes, so that older work is done again.
+KEPT = 2
 TABLES = ("sequence.scores", "sequence.flanks", "sequence.motifs", "sequence.positions")
 # Blocks of one part each, as shares of training, validation and testing.
 _SHARES = (0.6, 0.15, 0.25)
