@@ -37,6 +37,8 @@ def test_the_whole_is_said_with_its_error():
     assert "No confounding." in text
     shared = replace(made(), about={"share_error": 0.004})
     assert "Paths explain 80% ± 0.4% of the total" in Reading(trace_page(shared)).text
+    summed = replace(made(), about={"share_error": 1e-8})
+    assert "Paths explain 80% ± under 0.1% of the total" in Reading(trace_page(summed)).text
     exact = Reading(trace_page(made(error=None, errors=(None, None)))).text
     assert "Paths explain 80% of the total +1.25 kg." in exact
     nothing = Reading(trace_page(made(total=0.0))).text

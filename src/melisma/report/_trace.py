@@ -149,7 +149,7 @@ def _figure(value: float, error: float | None = None) -> str:
     size = abs(error or value)
     exponent = math.floor(math.log10(size)) if size else 0
     digits = min(max((1 if error else 2) - exponent, 0), 8)
-    spread = "" if error is None else f" ± {error:.{digits}f}"
+    spread = "" if error is None else f"\u00a0±\u00a0{error:.{digits}f}"
     return signed(value, digits) + spread
 
 
@@ -162,7 +162,10 @@ def _explained(trace: Trace) -> str:
             + "."
         )
     share, error = _share(trace)
-    spread = "" if error is None else f" ± {100 * error:.{0 if error >= 0.01 else 1}f}%"
+    spread = ""
+    if error is not None:
+        size = f"{100 * error:.{0 if error >= 0.01 else 1}f}%" if error >= 5e-4 else "under 0.1%"
+        spread = f"\u00a0±\u00a0{size}"
     return f"Paths explain **{100 * share:.0f}%{spread}** of the total {total}."
 
 
