@@ -1,5 +1,6 @@
 """`[sequence]` in a study: from calls and a genome to scores, flanks and logos in the report."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import polars as pl
 import pytest
 
 from melisma import datasets
+from melisma.cli._readings import readings
 from melisma.errors import MelismaError
 from melisma.study import read_study, run_study
+from melisma.trace import Trace
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("lightning_fabric")
@@ -29,10 +32,16 @@ def study(folder: Path, epochs: int = 2, **sections: str) -> Path:
     return path
 
 
+def read(path: Path, out: Path):
+    """As `melisma run` does it, with the trace of one site."""
+    config = read_study(path)
+    return run_study(config, out, traces=readings(config))
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sequence")
-    return run_study(study(folder), folder / "out")
+    return read(study(folder), folder / "out")
 
 
 def test_scores_stand_beside_their_baselines(run):
@@ -66,21 +75,46 @@ def test_the_report_draws_them(run):
     assert "the best baseline, words" in page
 
 
+def test_the_site_that_departs_most_is_traced_and_drawn(run):
+    record = json.loads((run.folder / "run.json").read_text())
+    site = record["sequence"]["site"]
+    at = int(site["place"].split(":")[1])
+    with gzip.open(IMR90 / "genome.fa.gz", "rt") as file:
+        bases = "".join(line.strip() for line in file if line[0] != ">").upper()
+    assert bases[at : at + 2] == "CG"
+    assert {bases[at - 1], bases[at + 2]} <= {"A", "T"}
+    assert bases[at - 35 : at + 37].count("CG") == 1
+    assert site["lone"]
+    assert abs(site["level"] - site["mean"]) > 0.05
+    (kept,) = record["traces"]
+    trace = Trace.load(run.folder / kept["file"])
+    assert trace.about["site"] == site["place"]
+    assert trace.about["level"] == pytest.approx(site["level"], abs=1e-3)
+    assert trace.about["measured_level"] == site["measured"]
+    assert trace.completeness == pytest.approx(1, abs=0.05)
+    page = run.report.read_text()
+    assert '<section id="trace"><h2>Trace</h2>' in page
+    assert f"{site['place']} is the one whose predicted" in page
+    assert f"measured {site['measured']:.0%}. It was chosen for that" in page
+
+
 def test_a_second_run_trains_nothing_and_other_settings_train_again(run):
-    again = run_study(study(run.folder.parent), run.folder)
-    assert "sequence" in again.skipped
+    again = read(study(run.folder.parent), run.folder)
+    assert {"sequence", "traces"} <= set(again.skipped)
     assert "report" in again.skipped
-    other = run_study(study(run.folder.parent, epochs=1), run.folder)
-    assert "sequence" in other.done
+    other = read(study(run.folder.parent, epochs=1), run.folder)
+    assert {"sequence", "traces"} <= set(other.done)
     assert "ingest" in other.skipped
 
 
 def test_a_study_without_it_has_no_section_and_keeps_no_model(run):
     path = study(run.folder.parent)
     path.write_text(path.read_text().partition("[sequence]")[0])
-    done = run_study(path, run.folder)
+    done = read(path, run.folder)
     assert '<section id="sequence">' not in done.report.read_text()
+    assert '<section id="trace">' not in done.report.read_text()
     assert not (done.folder / "model").exists()
+    assert not (done.folder / "traces").exists()
     assert not list((done.folder / "tables").glob("sequence.*"))
 
 

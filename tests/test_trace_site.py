@@ -69,6 +69,8 @@ def test_the_base_that_decides_carries_most_and_all_add_up(folder, tmp_path):
     assert first.effect < -1
     assert trace.completeness == pytest.approx(1, abs=0.02)
     assert trace.about["added_up"] == 1
+    # Bases and whole come from the same shuffles: their share is known better than either.
+    assert trace.about["share_error"] < 0.02 < trace.total_error / abs(trace.total)
     model, genome = load(folder[0] / "model"), Genome.open(folder[0] / "genome.fa")
     table = predict_sites(
         model, genome, sites_of_contigs(genome, model, ["chr1"]), environment={"tissue": "brain"}

@@ -37,7 +37,9 @@ from melisma.cli import (
     simulate,
     sites,
     trace_ability,
+    trace_show,
     trace_site,
+    trace_study,
     trace_text,
     trace_words,
     train,
@@ -103,7 +105,14 @@ for verb in VERBS:
     app.command(verb.__name__.replace("_", "-"))(verb)
 
 # `melisma trace WHAT`: one file each, trace_WHAT.py.
-TRACED = (trace_site.site, trace_text.text, trace_words.words, trace_ability.ability)
+TRACED = (
+    trace_site.site,
+    trace_text.text,
+    trace_words.words,
+    trace_ability.ability,
+    trace_study.study,
+    trace_show.show,
+)
 traced = typer.Typer(
     name="trace",
     help="Say why: from cause to outcome, in a network or in a study.",

@@ -19,6 +19,7 @@ def demo(
     """
     from melisma import datasets
     from melisma._extras import installed
+    from melisma.cli._readings import readings
     from melisma.cli._terminal import terminal
     from melisma.cli.run import show_run
     from melisma.study import read_study, run_study
@@ -29,7 +30,7 @@ def demo(
         study, parts = study.model_copy(update={"sequence": None}), ["lupus"]
     notices = [(datasets.folder(n) / "NOTICE.md").read_text(encoding="utf-8") for n in parts]
     with terminal():
-        result = run_study(study, out, notices=notices)
+        result = run_study(study, out, notices=notices, traces=readings(study))
     show_run(result)
     if study.sequence is None:
         typer.echo('What the sequence says needs the extra deep: pip install "melisma[deep]".')

@@ -24,11 +24,13 @@ def run(
     Example:
       melisma run study.toml --out results
     """
+    from melisma.cli._readings import readings
     from melisma.cli._terminal import terminal
-    from melisma.study import run_study
+    from melisma.study import read_study, run_study
 
     with terminal():
-        result = run_study(study, out)
+        config = read_study(study)
+        result = run_study(config, out, traces=readings(config))
     show_run(result)
 
 

@@ -7,8 +7,9 @@ from melisma.report._explain import write_explanation
 from melisma.report._page import page
 from melisma.report._power import write_power
 from melisma.report._study import read_study
+from melisma.report._trace import trace_page, write_traces
 
-__all__ = ["write_explanation", "write_power", "write_report"]
+__all__ = ["trace_page", "write_explanation", "write_power", "write_report", "write_traces"]
 
 
 def write_report(folder: Path | str) -> Path:

@@ -11,6 +11,7 @@ from melisma.report._markup import Page
 from melisma.report._style import FONT, css_variables, template
 
 _HOLDS_ALL = "This file holds all that it shows and loads nothing."
+_TRACE = ("trace_layout.js", "trace_panel.js", "trace_table.js", "trace.js")
 _DRAG = "Drag in a plot to enlarge a part of it; a double click returns. "
 
 
@@ -25,7 +26,7 @@ def framed(
     name : of the fragment that stands in the frame's middle: `<name>.html`
     title : finished HTML
     sections : identifier and word of each section that the bar leads to
-    made : the plots and tables of the page's script; None where there are none
+    made : the plots, tables and traces of the page's script; None where there are none
     banner : what stands on every screen and sheet of paper
     style : a style sheet besides the shared one
     values : finished HTML for the fragment's places
@@ -35,15 +36,18 @@ def framed(
     def text(file: str) -> str:
         return folder.joinpath(file).read_text(encoding="utf-8")
 
+    made = made or Page()
     plotly = ""
-    if made is not None:
+    if made.figures:
         from plotly.offline import get_plotlyjs
 
         plotly = f"<script>{get_plotlyjs()}</script>\n"
     sheets = [css_variables(), f":root {{ --font: {FONT}; }}", text("page.css")]
+    sheets += [text("trace.css")] if made.traces else []
     sheets += [text(style)] if style else []
-    held = {"template": template() if made else {}}
-    held |= {"figures": made.figures if made else {}, "tables": made.tables if made else []}
+    scripts = ["page.js", *(_TRACE if made.traces else ())]
+    held = {"template": template() if made.figures else {}, "figures": made.figures}
+    held |= {"tables": made.tables} | ({"traces": made.traces} if made.traces else {})
     links = (f'<a href="#{place}">{escape(word)}</a>' for place, word in sections)
     return Template(text("frame.html")).substitute(
         title=title,
@@ -51,10 +55,10 @@ def framed(
         banner=banner,
         nav="\n    ".join(links),
         main=Template(text(f"{name}.html")).substitute(title=title, **values),
-        footer=(_DRAG if made else "") + _HOLDS_ALL,
+        footer=(_DRAG if made.figures else "") + _HOLDS_ALL,
         data=_json(held),
         plotly=plotly,
-        script=text("page.js"),
+        script="\n".join(text(script) for script in scripts),
     )
 
 

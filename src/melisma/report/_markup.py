@@ -15,6 +15,7 @@ class Page:
 
     figures: dict[str, Any] = field(default_factory=dict)
     tables: list[dict[str, Any]] = field(default_factory=list)
+    traces: dict[str, Any] = field(default_factory=dict)
 
     def plot(self, key: str, figure: Figure, *, square: bool = False) -> str:
         """The place where the script draws a figure; its label serves who cannot see it."""

@@ -16,6 +16,7 @@ from melisma.report._frame import framed
 from melisma.report._markup import Page, calm
 from melisma.report._methods import methods
 from melisma.report._study import Study
+from melisma.report._trace import traces_section
 
 
 def page(study: Study) -> str:
@@ -32,6 +33,7 @@ def page(study: Study) -> str:
         calibration = _section_calibration.calibration(study, made, names)
         tables = _sections.tables(study, made, names)
         sequence = _section_sequence.sequence(study, made)
+        traces = traces_section(study.traces, made)
         advance(1)
         title = str(study.run.get("title") or "Methylome study")
         sections = [
@@ -40,6 +42,8 @@ def page(study: Study) -> str:
         ]  # fmt: skip
         if sequence:
             sections.insert(-2, ("sequence", "Sequence"))
+        if traces:
+            sections.insert(-2, ("trace", "Trace"))
         whole = framed(
             "page",
             escape(title),
@@ -54,6 +58,7 @@ def page(study: Study) -> str:
             questions="".join(questions) + _left_out(study),
             calibration=calibration,
             sequence=sequence,
+            traces=traces,
             tables=tables,
             methods=methods(study),
         )

@@ -14,6 +14,7 @@ import xarray as xr
 from melisma.errors import MelismaError
 from melisma.methylome import open_methylome, sample_sheet
 from melisma.report._style import GROUP_TOKENS, ORDERED_TOKENS, SYMBOLS
+from melisma.trace import Trace
 
 # A numeric column with more values than this is shown in thirds.
 _FEW_VALUES = 5
@@ -105,6 +106,12 @@ class Study:
         """A table of the run by its file's stem, None where the run did not write it."""
         path = self.folder / "tables" / f"{name}.parquet"
         return pl.read_parquet(path) if path.is_file() else None
+
+    @property
+    def traces(self) -> dict[str, Trace]:
+        """The run's traces by their headings."""
+        kept = self.run.get("traces") or []
+        return {str(one["title"]): Trace.load(self.folder / one["file"]) for one in kept}
 
     @property
     def levels_only(self) -> bool:

@@ -2,5 +2,6 @@
 
 from melisma.study._config import StudyConfig, read_study
 from melisma.study._run import Run, open_with_design, run_study
+from melisma.study._traces import Reading
 
-__all__ = ["Run", "StudyConfig", "open_with_design", "read_study", "run_study"]
+__all__ = ["Reading", "Run", "StudyConfig", "open_with_design", "read_study", "run_study"]

@@ -34,8 +34,9 @@ from melisma.study._annotation import check_beside, read_annotation
 from melisma.study._config import IDENTITY, DesignSection, StudyConfig, read_study
 from melisma.study._folder import RunFolder, digest
 from melisma.study._inputs import hash_inputs
-from melisma.study._sequence import MODEL, TABLES, check_sequence, read_sequence
+from melisma.study._sequence import KEPT, MODEL, TABLES, check_sequence, read_sequence
 from melisma.study._sequence import STORE as SEQUENCE_STORE
+from melisma.study._traces import FOLDER, Reading, files, make_traces
 from melisma.study._words import in_toml, messages_of_a_study
 
 STORE = "study.zarr"
@@ -67,8 +68,9 @@ class Run:
 
 
 def run_study(
-    study: StudyConfig | Path | str, out: Path | str | None = None, *, notices: Sequence[str] = ()
-) -> Run:
+    study: StudyConfig | Path | str, out: Path | str | None = None, *, notices: Sequence[str] = (),
+    traces: Mapping[str, Reading] | None = None,
+) -> Run:  # fmt: skip
     """From calls to report: every step of a study, into one folder.
 
     Parameters
@@ -76,6 +78,8 @@ def run_study(
     study : a study.toml, or what `read_study` made of it
     out : the folder; default the study's `[output] folder`, else `melisma-out`
     notices : where the data come from and under which licence, Markdown, shown in the report
+    traces : by their headings in the report: functions of the run's folder and of what run.json
+        keeps of its sequence (None without), each to a `Trace`; its `about["note"]` is shown
 
     Returns
     -------
@@ -96,7 +100,7 @@ def run_study(
         final = Path(out or config.output.folder or "melisma-out")
         folder = RunFolder(final, _study(config))
         try:
-            return _run(config, sheet, folder, tuple(notices))
+            return _run(config, sheet, folder, tuple(notices), traces or {})
         except MelismaError:
             folder.discard()
             raise
@@ -136,8 +140,9 @@ def _without_replicates(design: Design, contrast: Contrast) -> str:
 
 
 def _run(
-    config: StudyConfig, sheet: pl.DataFrame, folder: RunFolder, notices: tuple[str, ...]
-) -> Run:
+    config: StudyConfig, sheet: pl.DataFrame, folder: RunFolder, notices: tuple[str, ...],
+    readings: Mapping[str, Reading],
+) -> Run:  # fmt: skip
     inputs, beside = hash_inputs(config, sheet, folder.before.get("inputs", []))
     hashes, about = ([(i["path"], i["sha256"]) for i in part] for part in (inputs, beside))
     ingested = {"inputs": hashes, "version": __version__, "ingest": config.ingest.model_dump()}
@@ -183,7 +188,7 @@ def _run(
     if config.sequence is not None and not failed:
         sequence = folder.step(
             "sequence",
-            [ingested, about, config.sequence.model_dump()],
+            [ingested, about, config.sequence.model_dump(), KEPT],
             [f"{MODEL}/model.json", *(f"tables/{name}.parquet" for name in TABLES)],
             lambda: read_sequence(config, folder),
         )
@@ -191,10 +196,22 @@ def _run(
     else:
         for name in (MODEL, SEQUENCE_STORE):
             shutil.rmtree(folder.path / name, ignore_errors=True)
+    traced: list[dict[str, Any]] = []
+    if readings and not failed:
+        read = folder.steps.get("sequence", {}).get("key")
+        traced = folder.step(
+            "traces",
+            [__version__, read, list(readings)],
+            files(readings),
+            lambda: make_traces(readings, folder, sequence),
+        )["traces"]
+    else:
+        shutil.rmtree(folder.path / FOLDER, ignore_errors=True)
     folder.remove_stale(kept)
     record = _record(config, methylome, inputs + beside, quality, designs, notices)
     record["left_out"] = left_out
     record["sequence"] = sequence
+    record["traces"] = traced
     unchanged = not folder.done and (folder.path / REPORT).exists()
     if unchanged and folder.before.get("created"):
         record["created"] = folder.before["created"]

@@ -12,12 +12,15 @@ from melisma.errors import MelismaError
 from melisma.methylome import CONTEXTS, open_methylome, parse_mark, single_mark
 from melisma.study._config import SequenceSection, StudyConfig
 from melisma.study._folder import RunFolder
+from melisma.study._traces import chosen_site
 
 if TYPE_CHECKING:
     import xarray as xr
 
 STORE = "sequence.zarr"
 MODEL = "model"
+# Raised when what `read_sequence` keeps changes, so that older work is done again.
+KEPT = 2
 TABLES = ("sequence.scores", "sequence.flanks", "sequence.motifs", "sequence.positions")
 # Blocks of one part each, as shares of training, validation and testing.
 _SHARES = (0.6, 0.15, 0.25)
@@ -55,6 +58,7 @@ def read_sequence(config: StudyConfig, folder: RunFolder) -> dict[str, Any]:
     from melisma.sequence.defaults import default_config, default_recipe
     from melisma.sequence.examples import StoreExamples
     from melisma.sequence.judge import judge
+    from melisma.sequence.predict import sites_of_store
     from melisma.sequence.splits import by_block
     from melisma.sequence.train import train
 
@@ -96,6 +100,10 @@ def read_sequence(config: StudyConfig, folder: RunFolder) -> dict[str, Any]:
     tested = _tested(examples)
     folder.table("sequence.flanks", _flanks(model, genome, methylome, tested, contexts))
     motifs = _explained(model, genome, methylome, tested, section, folder)
+    site = chosen_site(
+        model, genome, sites_of_store(methylome).of(tested["rows"]), tested["measured"],
+        cpg=contexts == ["CG"], seed=section.seed,
+    )  # fmt: skip
     return {
         "data": None if section.samples is None else section.samples.resolve().parent.name,
         "genome": genome.name,
@@ -108,6 +116,7 @@ def read_sequence(config: StudyConfig, folder: RunFolder) -> dict[str, Any]:
         "sites": {name: int(count) for name, count in split.sizes.items()},
         "samples": methylome.sizes["sample"],
         "explained": motifs,
+        "site": site,
         "cpg": contexts == ["CG"],
         "block": section.block,
         "tables": [

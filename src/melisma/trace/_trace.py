@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from melisma.errors import MelismaError
+from melisma.trace._join import UNDER, UNIT, joined, under
 
 FORMAT = 1
 
@@ -111,8 +112,13 @@ class Trace:
 
     @property
     def explained(self) -> float:
-        """The sum of the effects that enter the outcome."""
-        return math.fsum(edge.effect for edge in self.edges if edge.target == self.outcome)
+        """The sum of the effects that enter the outcome, without those of a joined trace."""
+        return math.fsum(edge.effect for edge in self._entering())
+
+    @property
+    def explained_error(self) -> float | None:
+        """Its error, as of independent edges; None where no edge's is known."""
+        return _together(edge.error for edge in self._entering())
 
     @property
     def completeness(self) -> float:
@@ -124,9 +130,11 @@ class Trace:
         """What is left unexplained as a share of the total, with the error of what is known."""
         if not self.total:
             return math.nan
-        errors = [e.error for e in self.edges if e.target == self.outcome and e.error is not None]
-        known = math.sqrt(math.fsum(e**2 for e in errors) + (self.total_error or 0.0) ** 2)
+        known = math.hypot(self.explained_error or 0.0, self.total_error or 0.0)
         return (abs(self.total - self.explained) + known) / abs(self.total)
+
+    def _entering(self) -> list[Edge]:
+        return [e for e in self.edges if e.target == self.outcome and under(e) is None]
 
     def into(self, name: str) -> tuple[Edge, ...]:
         """The edges that enter a node, the strongest first."""
@@ -147,13 +155,15 @@ class Trace:
         """
         edges = [edge for edge in self.edges if keep is None or keep(edge)]
         if strongest is not None:
-            rank: dict[str, int] = {}
-            chosen = []
-            for edge in sorted(edges, key=lambda edge: -abs(edge.effect)):
-                rank[edge.target] = rank.get(edge.target, 0) + 1
-                if rank[edge.target] <= strongest:
-                    chosen.append(edge)
-            edges = [edge for edge in edges if edge in chosen]
+            # Effects of a joined trace have a unit of their own, and so a rank of their own.
+            rank: dict[tuple[str, str | None], int] = {}
+            chosen = set()
+            for k in sorted(range(len(edges)), key=lambda k: -abs(edges[k].effect)):
+                key = edges[k].target, under(edges[k])
+                rank[key] = rank.get(key, 0) + 1
+                if rank[key] <= strongest:
+                    chosen.add(k)
+            edges = [edge for k, edge in enumerate(edges) if k in chosen]
         reached = {self.outcome}
         while True:
             more = {edge.source for edge in edges if edge.target in reached} - reached
@@ -194,33 +204,65 @@ class Trace:
             either = mine or its
             assert either is not None
             effect = (mine.effect if mine else 0.0) - (its.effect if its else 0.0)
-            edges.append(
-                Edge(*key, effect, _joined(e.error for e in (mine, its) if e), either.method)
-            )
+            kept = {
+                name: either.evidence[name] for name in (UNDER, UNIT) if name in either.evidence
+            }
+            error = _together(e.error for e in (mine, its) if e)
+            edges.append(Edge(*key, effect, error, either.method, kept))
         return replace(
             self,
             nodes=tuple(sorted(nodes.values(), key=lambda node: node.layer)),
             edges=tuple(edges),
             total=self.total - other.total,
-            total_error=_joined((self.total_error, other.total_error)),
+            total_error=_together((self.total_error, other.total_error)),
             about={"difference": [dict(self.about), dict(other.about)]},
         )
 
+    def join(self, other: "Trace", at: str) -> "Trace":
+        """Another trace hung under one of this one's nodes: what explains that node.
+
+        Its outcome is the node. Its other nodes stand in layers of their own before it, and have
+        `under` in `about`; names that are taken get the node's before them. What does not lead to
+        its outcome is left out. Sums and completeness stay those of this trace, since units
+        differ; `about["joined"][at]` holds the other's own.
+
+        Parameters
+        ----------
+        other : a network's reading of a region that is a node here, for example
+        at : the node's name
+
+        Raises
+        ------
+        MelismaError
+            There is no such node, it has a trace under it, or nothing leads to the other's outcome.
+        """
+        return joined(self, other, at)
+
     def table(self) -> pl.DataFrame:
-        """The edges: source, target, effect, error, share (of the total), method."""
+        """The edges: source, target, effect, error, share, method, unit.
+
+        share : of the total; null for edges of a joined trace, whose unit is another
+        unit : where it is known: that of the total for edges into the outcome
+        """
         return pl.DataFrame(
             [
                 {
                     "source": e.source, "target": e.target, "effect": e.effect, "error": e.error,
-                    "share": e.effect / self.total if self.total else None, "method": e.method,
+                    "share": e.effect / self.total if self.total and under(e) is None else None,
+                    "method": e.method, "unit": self._unit(e),
                 }
                 for e in self.edges
             ],
             schema={
                 "source": pl.String, "target": pl.String, "effect": pl.Float64,
-                "error": pl.Float64, "share": pl.Float64, "method": pl.String,
+                "error": pl.Float64, "share": pl.Float64, "method": pl.String, "unit": pl.String,
             },
         )  # fmt: skip
+
+    def _unit(self, edge: Edge) -> str | None:
+        if UNIT in edge.evidence or edge.target != self.outcome:
+            return edge.evidence.get(UNIT) or None
+        return self.unit or None
 
     def to_json(self) -> str:
         """The whole trace as JSON."""
@@ -264,7 +306,7 @@ class Trace:
         return cls.from_json(path.read_text())
 
 
-def _joined(errors: Iterable[float | None]) -> float | None:
+def _together(errors: Iterable[float | None]) -> float | None:
     """Errors of independent figures together; None where none is known."""
     known = [error for error in errors if error is not None]
     return math.sqrt(math.fsum(error**2 for error in known)) if known else None

@@ -118,8 +118,16 @@ def trace_windows(
         | {
             "level": float(level), "baseline_level": float(base), "shuffles": n,
             "added_up": float(np.mean(done)), "tolerance": COMPLETE,
+            "share_error": _share_error(value, difference),
         },
     )  # fmt: skip
+
+
+def _share_error(value: npt.NDArray[Any], difference: npt.NDArray[Any]) -> float | None:
+    """The error of the share that bases explain: both come from the same shuffles (n of them)."""
+    left = value.sum(1) - difference
+    total = abs(float(difference.mean()))
+    return float(left.std(ddof=1) / np.sqrt(len(left))) / total if total else None
 
 
 def shuffled_around_site(

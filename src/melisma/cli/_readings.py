@@ -1,0 +1,46 @@
+"""Which traces a study's report shows, each computed when the run comes to them."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from melisma.study import Reading, StudyConfig
+    from melisma.trace import Trace
+
+# A window of fewer bases has too few to be shuffled.
+_NARROWEST = 9
+
+
+def readings(study: "StudyConfig") -> "dict[str, Reading]":
+    """The reading of one site, where the study reads the sequence in windows that can be."""
+    section = study.sequence
+    if section is None or section.width < _NARROWEST:
+        return {}
+    genome = section.genome or study.input.genome
+    assert genome is not None
+
+    def of_one_site(folder: Path, sequence: Mapping[str, Any] | None) -> "Trace":
+        from melisma.cli.trace_site import _of_site
+        from melisma.genome import Genome
+        from melisma.sequence.checkpoint import load
+
+        assert sequence is not None
+        site = sequence["site"]
+        model = load(folder / "model")
+        trace = _of_site(model, Genome.open(genome), site["place"], {}, None, 20, section.seed)
+        told = {"note": _note(site), "measured_level": site["measured"]}
+        return replace(trace, about={**trace.about, **told})
+
+    return {"One site, as the model reads it": of_one_site}
+
+
+def _note(site: Mapping[str, Any]) -> str:
+    """How the site was chosen, and what was measured there."""
+    kind = "lone CpGs between A or T" if site["lone"] else "sites"
+    return (
+        f"Of {site['among']:,} {kind} of the test part, {site['place']} is the one whose predicted "
+        f"level departs most from their mean of {site['mean']:.0%}: predicted {site['level']:.0%}, "
+        f"measured {site['measured']:.0%}. It was chosen for that, and is no example of the rest."
+    )
