@@ -11,7 +11,7 @@ Floats = npt.NDArray[np.floating[Any]]
 # Individuals (events, cases) for each coefficient of an outcome's model.
 EACH = 15
 # Share of the mediators' variance that the components hold, where so many are allowed.
-_HELD = 0.95
+_HELD = 0.9
 _RANK = 1e-8
 
 

@@ -74,16 +74,17 @@ def check_outcome(outcome: Outcome) -> None:
     if not np.isfinite(outcome.value).all():
         raise MelismaError(f"The outcome {outcome.name} has missing values.")
     if outcome.n < FEWEST:
-        raise MelismaError(
-            f"{outcome.n} individuals are too few for mediation: {FEWEST} at least."
-        )
+        raise MelismaError(f"{outcome.n} individuals are too few for mediation: {FEWEST} at least.")
     if outcome.prevalence is not None and not 0 < outcome.prevalence < 1:
         raise MelismaError(f"A prevalence lies between 0 and 1, and {outcome.prevalence} does not.")
-    if outcome.event is not None and (outcome.value <= 0).any():
-        raise MelismaError(
-            f"{int((outcome.value <= 0).sum())} times of {outcome.name} are 0 or less: leave out "
-            "those individuals, or count from an earlier day."
-        )
+    if outcome.event is not None:
+        early = outcome.value <= 0 if outcome.kind == "aft" else outcome.value < 0
+        if early.any():
+            what = "0 or less, which have no logarithm" if outcome.kind == "aft" else "less than 0"
+            raise MelismaError(
+                f"{int(early.sum())} times of {outcome.name} are {what}: leave out those "
+                "individuals, or count from an earlier day."
+            )
     if outcome.kind == "continuous":
         if np.ptp(outcome.value) == 0:
             raise MelismaError(
@@ -125,18 +126,22 @@ def check_missing(mediators: Floats, names: Sequence[str]) -> None:
 
 
 def _check_mediators(base: Floats, mediators: Floats, names: Sequence[str]) -> None:
+    if not len(names):
+        return
     q, _ = np.linalg.qr(base)
-    for k, name in enumerate(names):
-        column = mediators[:, k]
-        if np.ptp(column) == 0:
-            raise MelismaError(f"The mediator {name} is {column[0]:g} everywhere: leave it out.")
-        middle = column - column.mean()
-        left = column - q @ (q.T @ column)
-        if (left @ left) < _SAME * (middle @ middle):
-            raise MelismaError(
-                f"The mediator {name} follows from exposure and covariates exactly: it cannot be "
-                "told from them; leave it out."
-            )
+    constant = np.ptp(mediators, axis=0) == 0
+    if constant.any():
+        k = int(constant.argmax())
+        raise MelismaError(
+            f"The mediator {names[k]} is {mediators[0, k]:g} everywhere: leave it out."
+        )
+    left = mediators - q @ (q.T @ mediators)
+    told = (left**2).sum(0) < _SAME * mediators.var(0) * len(mediators)
+    if told.any():
+        raise MelismaError(
+            f"The mediator {names[int(told.argmax())]} follows from exposure and covariates "
+            "exactly: it cannot be told from them; leave it out."
+        )
 
 
 def _unexplained(base: Floats, values: Floats) -> float:

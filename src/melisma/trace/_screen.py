@@ -200,9 +200,7 @@ def _hazard_scores(outcome: Outcome, base: Floats) -> Callable[[Floats], Floats]
         found = dead[:, None] * (m - own[risk.first])
         found -= m * cumulated[0][:, None]
         found += np.cumsum(jump[:, None] * own[risk.first], 0)[risk.last]
-        found += m * cumulated[1][:, None] - np.cumsum(
-            (risk.gap * linear_mean)[:, None] * own, 0
-        )
+        found += m * cumulated[1][:, None] - np.cumsum((risk.gap * linear_mean)[:, None] * own, 0)
         found -= linear[:, None] * (m * t_[:, None] - np.cumsum(risk.gap[:, None] * own, 0))
         back = np.empty_like(found)
         back[risk.order] = found

@@ -59,7 +59,9 @@ class Mediation:
     share : indirect / (direct + indirect)
     own : through each mediator, and not through the second
     onward : through each mediator and then the second; empty without one
-    second : through the second alone; None without one
+    through : through each mediator, by either way
+    second : through the second and no other; None without one
+    last : through the second, by either way
     to_mediators, to_second, on_second, on_outcome, second_on_outcome : the coefficients behind
         them, in their own units: exposure on mediators, exposure on the second, mediators on the
         second, mediators on the outcome, the second on the outcome
@@ -78,7 +80,9 @@ class Mediation:
     share: Effect
     own: tuple[Effect, ...]
     onward: tuple[Effect, ...]
+    through: tuple[Effect, ...]
     second: Effect | None
+    last: Effect | None
     to_mediators: tuple[Effect, ...]
     to_second: Effect | None
     on_second: tuple[Effect, ...]
@@ -150,9 +154,7 @@ def mediate(
     return _summary(outcome, point, draws, level, held, second is not None)
 
 
-def resampled(
-    rng: np.random.Generator, many: int, outcome: Outcome, block: Ints | None
-) -> Floats:
+def resampled(rng: np.random.Generator, many: int, outcome: Outcome, block: Ints | None) -> Floats:
     """How often each individual is drawn: (many, n)."""
     if block is not None:
         blocks = int(block.max()) + 1
@@ -203,6 +205,9 @@ class _Paths:
             for name in ("direct", "own", "second", "onward"):
                 if name in found:
                     found[name] = (found[name].T * scale).T
+        found["through"] = found["own"] + found.get("onward", 0.0)
+        if "second" in found:
+            found["last"] = found["second"] + found["onward"].sum(1)
         found["indirect"] = _mediated(found)
         found["share"] = found["indirect"] / (found["indirect"] + found["direct"])
         return found
@@ -250,7 +255,8 @@ def _summary(
 ) -> Mediation:  # fmt: skip
     good = np.ones(0, bool)
     if draws:
-        good = np.all([np.isfinite(d.reshape(len(d), -1)).all(1) for d in draws.values()], axis=0)
+        each = [d.reshape(len(d), d.size // len(d)) for d in draws.values()]
+        good = np.all([np.isfinite(d).all(1) for d in each], axis=0)
         if good.mean() < 0.9:
             raise MelismaError(
                 f"{int((~good).sum())} of {len(good)} bootstrap samples could not be fitted: there "
@@ -260,7 +266,7 @@ def _summary(
 
     def of(name: str) -> tuple[Effect, ...]:
         values = np.atleast_1d(point[name][0])
-        if not draws:
+        if not draws or not len(values):
             return tuple(Effect(float(v)) for v in values)
         each = draws[name][good].reshape(int(good.sum()), -1)
         return _effects(values, each, level)
@@ -272,7 +278,8 @@ def _summary(
         kind=outcome.kind, unit=UNITS[outcome.kind], n=outcome.n,
         informative=outcome.informative, total=one("total"), direct=one("direct"),
         indirect=one("indirect"), share=one("share"), own=of("own"),
-        onward=of("onward") if chain else (), second=one("second") if chain else None,
+        onward=of("onward") if chain else (), through=of("through"),
+        second=one("second") if chain else None, last=one("last") if chain else None,
         to_mediators=of("a"), to_second=one("e") if chain else None,
         on_second=of("d") if chain else (), on_outcome=of("b"),
         second_on_outcome=one("f") if chain else None, components=held,
