@@ -37,6 +37,7 @@ from melisma.cli import (
     simulate,
     sites,
     trace_site,
+    trace_study,
     train,
     variants,
 )
@@ -100,7 +101,7 @@ for verb in VERBS:
     app.command(verb.__name__.replace("_", "-"))(verb)
 
 # `melisma trace WHAT`: one file each, trace_WHAT.py.
-TRACED = (trace_site.site,)
+TRACED = (trace_site.site, trace_study.study)
 traced = typer.Typer(
     name="trace",
     help="Say why: from cause to outcome, in a network or in a study.",

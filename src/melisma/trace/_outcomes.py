@@ -59,8 +59,8 @@ class Outcome:
     kind : see the module
     value : (n,), the outcome; 0 and 1; or the time to event or end of follow-up, over 0
     event : (n,), 1 where the time is an event's; survival only
-    prevalence : of cases in the population, for a case-control study whose mediator models are to be
-        weighted to it; None: they are fitted in controls
+    prevalence : of cases in the population, for a case-control study whose mediator models are to
+        be weighted to it; None: they are fitted in controls
     """
 
     name: str

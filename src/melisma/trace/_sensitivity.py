@@ -48,8 +48,8 @@ def correlation_given_others(mediators: Floats, outcome: Floats, given: Floats) 
 def robustness(statistic: float, df: float) -> float:
     """The share of what is left of both mediator and outcome that a confounder must explain.
 
-    Cinelli & Hazlett's (2020) robustness value of a coefficient from its t; outside least squares it
-    is an approximation.
+    Cinelli & Hazlett's (2020) robustness value of a coefficient from its t; outside least squares
+    it is an approximation.
 
     Examples
     --------
@@ -63,8 +63,8 @@ def robustness(statistic: float, df: float) -> float:
 def e_value(log_odds: float, *, rare: bool) -> float:
     """The risk ratio that an unmeasured confounder must have with mediator and with outcome.
 
-    VanderWeele & Ding (2017), for indirect effects Smith & VanderWeele (2019). Odds ratios of common
-    outcomes count by their square root.
+    VanderWeele & Ding (2017), for indirect effects Smith & VanderWeele (2019). Odds ratios of
+    common outcomes count by their square root.
 
     Examples
     --------

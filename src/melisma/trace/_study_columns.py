@@ -227,8 +227,8 @@ def _outcome(question: Question, words: Any, notes: list[str]) -> Outcome:
     if kind is None:
         if level is not None or any(isinstance(v, str) for v in values) or len(set(values)) == 2:
             raise MelismaError(
-                f"The outcome {name!r} has two classes: say how its samples were chosen, with --kind "
-                "case-control (by class) or --kind cohort (not by class)."
+                f"The outcome {name!r} has two classes: say how its samples were chosen, with "
+                "--kind case-control (by class) or --kind cohort (not by class)."
             )
         kind = "continuous"
     if kind in BINARY:

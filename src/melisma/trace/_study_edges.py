@@ -1,10 +1,11 @@
 """A study's effects as nodes and edges: what flows along each edge, in the outcome's unit.
 
 What flows from the exposure into a mediator leaves it again, towards the second mediator or the
-outcome, so that the edges into the outcome add up to the total. The coefficient behind each edge, in
-its own units, is in its evidence.
+outcome, so that the edges into the outcome add up to the total. The coefficient behind each edge,
+in its own units, is in its evidence.
 """
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -46,15 +47,10 @@ def nodes_of(columns: Columns, mediators: Mediators, question: Question) -> tupl
     if question.time is not None:
         about["time"] = question.time
     nodes.append(Node(columns.outcome.name, 3, "phenotype", about=about))
-    names = [node.name for node in nodes]
-    twice = (
-        next((name for name in names if names.count(name) > 1), None)
-        if (len(set(names)) < len(names))
-        else None
-    )
-    if twice is not None:
+    name, times = Counter(node.name for node in nodes).most_common(1)[0]
+    if times > 1:
         raise MelismaError(
-            f"{twice!r} is a mediator and a column of the question: rename one of them."
+            f"{name!r} is a mediator and a column of the question: rename one of them."
         )
     return tuple(nodes)
 

@@ -234,8 +234,9 @@ def _read_regions(path: Path, contigs: list[str]) -> pl.DataFrame:
             )
     place = pl.format("{}:{}-{}", "contig", "start", "end")
     named = next((c for c in ("region", "name") if c in table.columns), None)
-    name = place if named is None else pl.when(pl.col(named).is_in(["", "."])).then(place)
-    name = name if named is None else name.otherwise(pl.col(named))
+    name = place
+    if named is not None:
+        name = pl.when(pl.col(named).is_in(["", "."])).then(place).otherwise(pl.col(named))
     found = table.select("contig", "start", "end", name.alias("name"))
     # A name that two regions share gives way to their places.
     twice = found["name"].is_duplicated()

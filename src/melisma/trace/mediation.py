@@ -23,7 +23,7 @@ from scipy.stats import norm
 from melisma.errors import MelismaError
 from melisma.trace._components import Components, components
 from melisma.trace._mediation_checks import check_inputs
-from melisma.trace._outcomes import BINARY, UNITS, Kind, Outcome, gram, least_squares, solve
+from melisma.trace._outcomes import UNITS, Kind, Outcome, gram, least_squares, solve
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]

@@ -261,7 +261,12 @@ def _called(
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """q and calls under the composite null, (mediators,)."""
     if composite is None:
-        from melisma.trace.composite import composite_null as composite
+        from melisma.trace.composite import (  # pyright: ignore[reportMissingImports]
+            composite_null,
+        )
+
+        composite = composite_null
+    assert composite is not None
     found = composite(tried.p_exposure, tried.p_outcome, q=q)
     return np.asarray(found.q, np.float64), np.asarray(found.called, bool)
 
