@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, log_ndtr
+from scipy.special import erfcx, expit
 
 from melisma.errors import MelismaError
 
@@ -284,7 +284,7 @@ def lognormal_times(z: Floats, time: Floats, event: Floats, weights: Floats) -> 
 
 def olsen(residual: Floats, event: Floats) -> tuple[Floats, Floats]:
     """The likelihood's slope and bend in the linear predictor, at residuals in sigmas."""
-    mills = np.exp(-0.5 * residual**2 - 0.5 * np.log(2 * np.pi) - log_ndtr(-residual))
+    mills = np.sqrt(2 / np.pi) / erfcx(residual / np.sqrt(2))
     score = np.where(event == 1, residual, mills)
     bend = np.where(event == 1, 1.0, mills * (mills - residual))
     return score, bend
