@@ -6,8 +6,8 @@ permuted. Patients are taken to be exchangeable within strata of age third by ar
 indicators are covariates beside age and sex; under the null the mutation then goes with nothing.
 
 Two sizes of a permuted chain, as shares of the real one: of the whole procedure (mediators are
-called anew, and the chain is 0 where none is), and of the real chain's own mediators, which the null
-has not chosen.
+called anew, and the chain is 0 where none is), and of the real chain's own mediators, which the
+null has not chosen.
 """
 
 from collections.abc import Callable
