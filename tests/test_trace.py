@@ -251,7 +251,7 @@ def test_integrated_gradients_equal_captums():
     assert (found.value - theirs).abs().max() / theirs.abs().max() <= 1e-6
 
 
-def test_points_double_until_the_parts_add_up_and_rough_ones_are_flagged():
+def test_the_line_is_cut_until_the_parts_add_up_and_rough_ones_are_flagged():
     network = dna()
     codes = torch.randint(0, 4, (3, 21), generator=torch.Generator().manual_seed(2))
 
@@ -279,6 +279,16 @@ def test_attribution_patching_is_the_slope_of_patching():
         exact = patch(network, told, near, toward, places=pattern)
         change = exact.patched - exact.corrupted
         assert (estimate.effect - change).abs().max() < 0.05 * change.abs().max()
+        assert estimate.agreement.correlation > 0.99
+        assert estimate.agreement.slope == pytest.approx(1, abs=0.05)
+    # Far from linear, the agreement says so.
+    far = attribution_patching(network, CLEAN, CORRUPTED, toward, check=2)
+    exact = patch(network, CLEAN, CORRUPTED, toward, places=far.agreement.places)
+    gone = (exact.patched - exact.corrupted).flatten()
+    told = far.effect[[far.places.index(p) for p in exact.places]].flatten()
+    expected = torch.corrcoef(torch.stack([told, gone]))[0, 1]
+    assert far.agreement.correlation == pytest.approx(float(expected), abs=1e-5)
+    assert attribution_patching(network, CLEAN, CORRUPTED, toward, check=0).agreement is None
 
 
 def test_a_model_of_dna_is_patched_as_one_run_a_patch():

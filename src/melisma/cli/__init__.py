@@ -38,6 +38,8 @@ from melisma.cli import (
     sites,
     trace_site,
     trace_study,
+    trace_text,
+    trace_words,
     train,
     variants,
 )
@@ -101,7 +103,7 @@ for verb in VERBS:
     app.command(verb.__name__.replace("_", "-"))(verb)
 
 # `melisma trace WHAT`: one file each, trace_WHAT.py.
-TRACED = (trace_site.site, trace_study.study)
+TRACED = (trace_site.site, trace_study.study, trace_text.text, trace_words.words)
 traced = typer.Typer(
     name="trace",
     help="Say why: from cause to outcome, in a network or in a study.",

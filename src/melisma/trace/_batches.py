@@ -1,6 +1,6 @@
 """Rows of a batch repeated, and the pieces in which many edited copies of it are run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -71,3 +71,17 @@ def same_stack(network: Network, k: int) -> bool:
 def in_pieces(n: int, size: int, work: Callable[[Tensor], Tensor]) -> Tensor:
     """`work` on the numbers 0 to n - 1, some at a time, its results joined."""
     return torch.cat([work(torch.arange(k, min(k + size, n))) for k in range(0, n, size)])
+
+
+def chosen_places(network: Network, places: str | Sequence[Place]) -> tuple[Place, ...]:
+    """The places of a pattern, or those given.
+
+    Raises
+    ------
+    MelismaError
+        There is none.
+    """
+    chosen = network.places(places) if isinstance(places, str) else tuple(places)
+    if not chosen:
+        raise MelismaError(f"No place of the network fits {places!r}.")
+    return chosen

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from melisma.errors import MelismaError
 from melisma.network import Edit, Metric, Network, Place
-from melisma.trace._batches import block_of, measured, rows_of
+from melisma.trace._batches import block_of, chosen_places, measured, rows_of
 
 Kind = Literal["zero", "mean", "resample"]
 
@@ -59,9 +59,7 @@ def ablate(
     MelismaError
         No place fits, or the reference's rows have another number of positions.
     """
-    chosen = network.places(places) if isinstance(places, str) else tuple(places)
-    if not chosen:
-        raise MelismaError(f"No place of the network fits {places!r}.")
+    chosen = chosen_places(network, places)
     told = network.adapter.encode(batch)
     run = network.run(told)
     base = measured(metric, run.output, told)

@@ -1,11 +1,13 @@
 """Attribution: how much of an outcome's difference each part of the input carries.
 
 Integrated gradients (Sundararajan et al. 2017) along the straight line from a baseline, by
-Gauss-Legendre points, doubled until what the parts add up to is the difference; attributions that
-do not get there are flagged. Attribution patching is the first-order estimate of what activation
-patching measures, for every place at the price of two runs and one gradient.
+Gauss-Legendre points; where what they add up to is not the difference, the line is cut into
+pieces until it is; attributions that do not get there are flagged. Attribution patching is the
+first-order estimate of what activation patching measures, for every place at the price of two
+runs and one gradient.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,11 +17,17 @@ from torch import Tensor
 
 from melisma.errors import MelismaError
 from melisma.network import Edit, Metric, Network, Place
-from melisma.trace._batches import measured, rows_of, taken
+from melisma.trace._batches import chosen_places, measured, taken
+from melisma.trace.patch import Patching, patch
 
 # The error of completeness at which the points are enough, as a share of the difference.
 COMPLETE = 0.05
 _ROWS = 64
+# Pieces of the line to begin with where one was not enough, the points on each, and how many of a
+# row's are cut before the rest is judged again.
+_PIECES = 16
+_POINTS = 4
+_CUT_AT_ONCE = 16
 
 
 class Attribution(NamedTuple):
@@ -27,7 +35,7 @@ class Attribution(NamedTuple):
 
     value : (batch, position, width)
     difference : (batch,), the metric of the input less that of the baseline
-    steps : points on the line
+    steps : points on the line, of the row that took most
     """
 
     value: Tensor
@@ -67,14 +75,17 @@ def integrated_gradients(
     *,
     baseline: Tensor | None = None,
     steps: int = 32,
-    most_steps: int = 512,
+    most_steps: int = 2048,
 ) -> Attribution:
     """The input's parts, weighed by the gradient along the line from a baseline.
 
     Parameters
     ----------
-    baseline : what stands for no input, as `adapter.embed` returns it, or with one row; None: zeros
-    steps : points to begin with; they double until every row is complete or `most_steps` is reached
+    baseline : what stands for no input, as `adapter.embed` returns it, or with one row or one
+        position; None: zeros. For tokens take `mean_token`: a language model is not defined near 0
+    steps : points of the first try, on the whole line; where its sum is not the difference the line
+        is cut, and cut again where a piece's sum is not the piece's difference
+    most_steps : points a row at most, after which it is left as it is
 
     Raises
     ------
@@ -85,44 +96,126 @@ def integrated_gradients(
     whole = network.adapter.embed(told).detach()
     if baseline is None:
         baseline = torch.zeros_like(whole)
-    if baseline.shape[1:] != whole.shape[1:] or len(baseline) not in (1, len(whole)):
+    try:
+        baseline = baseline.expand_as(whole)
+    except RuntimeError:
         raise MelismaError(
             f"The baseline has the shape {tuple(baseline.shape)}, and the input "
             f"{tuple(whole.shape)}."
-        )
-    baseline = baseline.expand_as(whole)
-    ends = [measured(metric, network.run(told, embedded=x).output, told) for x in (whole, baseline)]
-    difference = ends[0] - ends[1]
+        ) from None
+    line = _Line(network, told, baseline, whole - baseline, metric)
+    n = len(whole)
+    rows, ends = torch.arange(n), torch.ones(n)
+    low, high = line.at(rows, 0 * ends), line.at(rows, ends)
+    value = line.along(rows, 0 * ends, ends, steps)
+    difference = high - low
+    found = Attribution(value, difference, steps)
+    rough = (~found.converged).nonzero()[:, 0]
+    if steps >= most_steps or not len(rough):
+        return found
+    refined, used = _refined(line, rough, difference, most_steps - steps)
+    value[rough] = refined
+    return Attribution(value, difference, steps + used)
+
+
+class _Line(NamedTuple):
+    """The straight line from the baseline, and the metric on it."""
+
+    network: Network
+    told: dict[str, Any]
+    baseline: Tensor
+    way: Tensor
+    metric: Metric
+
+    def at(self, rows: Tensor, share: Tensor) -> Tensor:
+        """The metric of rows at their shares of the way: like `share`."""
+        found = []
+        for some, at in zip(rows.split(_ROWS), share.split(_ROWS), strict=True):
+            own = taken(self.told, some)
+            output = self.network.run(own, embedded=self._inside(some, at)).output
+            found.append(measured(self.metric, output, own))
+        return torch.cat(found)
+
+    def along(self, rows: Tensor, low: Tensor, high: Tensor, points: int) -> Tensor:
+        """The gradient's integral over each row's piece of the line, times the way, by
+        Gauss-Legendre: (rows, position, width)."""
+        place, weight = np.polynomial.legendre.leggauss(points)
+        share = torch.as_tensor((place + 1) / 2, dtype=self.way.dtype)
+        part = torch.as_tensor(weight / 2, dtype=self.way.dtype)
+        total = torch.zeros(len(rows), *self.way.shape[1:], dtype=self.way.dtype)
+        many = torch.arange(len(rows) * points)
+        for some in many.split(_ROWS):
+            piece, k = some // points, some % points
+            at = low[piece] + share[k] * (high - low)[piece]
+            own = rows[piece]
+            slope, _ = _gradient(
+                self.network, taken(self.told, own), self._inside(own, at), self.metric
+            )
+            weighed = slope * (part[k] * (high - low)[piece])[:, None, None]
+            total.index_add_(0, piece, weighed)
+        return total * self.way[rows]
+
+    def _inside(self, rows: Tensor, share: Tensor) -> Tensor:
+        return self.baseline[rows] + share[:, None, None] * self.way[rows]
+
+
+def _refined(line: _Line, rows: Tensor, difference: Tensor, most: int) -> tuple[Tensor, int]:
+    """Integrals of rows on pieces that are cut where they do not add up: (rows, position, width),
+    and the points that a row took at most.
+
+    What a piece should add up to is known, from the metric at its ends: no error is guessed.
+    """
+    edges = torch.linspace(0, 1, _PIECES + 1)
+    row = torch.arange(len(rows)).repeat_interleave(_PIECES)
+    low, high = edges[:-1].repeat(len(rows)), edges[1:].repeat(len(rows))
+    ends = line.at(rows.repeat_interleave(_PIECES + 1), edges.repeat(len(rows)))
+    ends = ends.view(len(rows), -1)
+    first, last = ends[:, :-1].flatten(), ends[:, 1:].flatten()
+    value = line.along(rows[row], low, high, _POINTS)
+    spent = torch.full((len(rows),), _PIECES * _POINTS)
     while True:
-        found = Attribution(
-            _along(network, told, whole, baseline, metric, steps), difference, steps
-        )
-        if bool(found.converged.all()) or 2 * steps > most_steps:
-            return found
-        steps *= 2
+        missed = (value.sum(dim=(1, 2)) - (last - first)).abs()
+        many = torch.bincount(row, minlength=len(rows))
+        left = torch.zeros(len(rows)).index_add_(0, row, missed)
+        wanted = COMPLETE * difference[rows].abs()
+        going = (left > wanted) & (spent + 2 * _POINTS <= most)
+        cut = going[row] & (missed > wanted[row] / many[row])
+        # A row that may not cut all it should cuts its worst pieces.
+        for k in going.nonzero()[:, 0].tolist():
+            own = (cut & (row == k)).nonzero()[:, 0]
+            room = int((most - spent[k]) // (2 * _POINTS))
+            worst = own[missed[own].argsort(descending=True)]
+            cut[worst[min(room, _CUT_AT_ONCE) :]] = False
+        if not bool(cut.any()):
+            total = torch.zeros(len(rows), *value.shape[1:], dtype=value.dtype)
+            return total.index_add_(0, row, value), int(spent.max())
+        middle = (low[cut] + high[cut]) / 2
+        inside = line.at(rows[row[cut]], middle)
+        spent += 2 * _POINTS * torch.bincount(row[cut], minlength=len(rows))
+        pairs = torch.cat([row[cut], row[cut]])
+        new_low, new_high = torch.cat([low[cut], middle]), torch.cat([middle, high[cut]])
+        halves = line.along(rows[pairs], new_low, new_high, _POINTS)
+        kept = ~cut
+        first = torch.cat([first[kept], first[cut], inside])
+        last = torch.cat([last[kept], inside, last[cut]])
+        low, high = torch.cat([low[kept], new_low]), torch.cat([high[kept], new_high])
+        row, value = torch.cat([row[kept], pairs]), torch.cat([value[kept], halves])
 
 
-def _along(
-    network: Network, told: dict[str, Any], whole: Tensor, baseline: Tensor, metric: Metric,
-    steps: int,
-) -> Tensor:  # fmt: skip
-    """Gradients along the line by Gauss-Legendre, times the way: like `whole`."""
-    points, weights = np.polynomial.legendre.leggauss(steps)
-    share = torch.as_tensor((points + 1) / 2, dtype=whole.dtype)
-    weight = torch.as_tensor(weights / 2, dtype=whole.dtype)
-    total = torch.zeros_like(whole)
-    n = rows_of(told)
-    together = max(1, _ROWS // n)
-    for k in range(0, steps, together):
-        some = slice(k, k + together)
-        many = len(share[some])
-        rows = torch.arange(n).repeat(many)
-        at = share[some].repeat_interleave(n)[:, None, None]
-        inside = baseline[rows] + at * (whole - baseline)[rows]
-        slope, _ = _gradient(network, taken(told, rows), inside, metric)
-        weighed = slope * weight[some].repeat_interleave(n)[:, None, None]
-        total += weighed.view(many, *whole.shape).sum(0)
-    return total * (whole - baseline)
+def mean_token(network: Network) -> Tensor:
+    """A baseline for tokens, the mean of the vocabulary's vectors: (1, 1, width).
+
+    Zeros are none: the first normalisation of a language model divides by their length.
+
+    Raises
+    ------
+    MelismaError
+        The network has no table of token vectors.
+    """
+    table = getattr(network.module, "get_input_embeddings", lambda: None)()
+    if table is None:
+        raise MelismaError("The network has no table of token vectors: give a baseline.")
+    return table.weight.detach().mean(0)[None, None]
 
 
 def _gradient(
@@ -135,15 +228,32 @@ def _gradient(
     return slope, value.detach()
 
 
+class Agreement(NamedTuple):
+    """How well estimates agree with patching, on places that were patched.
+
+    correlation : Pearson's, of estimated and exact effects
+    slope : estimated on exact, through the origin; 1 where the scale is right
+    missed : what is left, root mean square, as a share of the exact effects'
+    places : that were patched
+    """
+
+    correlation: float
+    slope: float
+    missed: float
+    places: tuple[Place, ...]
+
+
 class Estimate(NamedTuple):
     """First-order estimates of patching.
 
     places : P of them
     effect : (P, positions, batch), the change of the corrupted run's metric
+    agreement : with exact patching of some places; None where none was asked for
     """
 
     places: tuple[Place, ...]
     effect: Tensor
+    agreement: Agreement | None
 
 
 def attribution_patching(
@@ -153,15 +263,21 @@ def attribution_patching(
     metric: Metric,
     *,
     places: str | Sequence[Place] = "layer.*.residual",
+    check: int = 4,
 ) -> Estimate:
     """The gradient of the corrupted run at each place, times the difference of the two states.
 
-    Compare it with `patch` before it is believed: where the network is far from linear between
-    the two inputs it is wrong.
+    Where the network is far from linear between the two inputs it is wrong, so some places are
+    patched as well and the agreement is told.
+
+    Parameters
+    ----------
+    clean, corrupted : inputs with the same rows and positions
+    metric : from output and batch to one number a row
+    places : a pattern of names, or the places
+    check : places that are patched, evenly chosen among them; 0: none
     """
-    chosen = network.places(places) if isinstance(places, str) else tuple(places)
-    if not chosen:
-        raise MelismaError(f"No place of the network fits {places!r}.")
+    chosen = chosen_places(network, places)
     good, bad = network.adapter.encode(clean), network.adapter.encode(corrupted)
     source = network.run(good, keep=chosen).kept
     flowing: dict[Place, Tensor] = {}
@@ -186,4 +302,18 @@ def attribution_patching(
             )
         moved = torch.zeros_like(old) if slope is None else slope * (source[place] - old)
         effects.append(moved.sum(2).t())
-    return Estimate(chosen, torch.stack(effects))
+    effect = torch.stack(effects)
+    if not check:
+        return Estimate(chosen, effect, None)
+    some = sorted({round(k) for k in np.linspace(0, len(chosen) - 1, check)})
+    exact = patch(network, good, bad, metric, places=[chosen[k] for k in some])
+    return Estimate(chosen, effect, _agreement(effect[some], exact))
+
+
+def _agreement(effect: Tensor, exact: Patching) -> Agreement:
+    told, true = effect.flatten(), (exact.patched - exact.corrupted).flatten()
+    along = float((told * true).sum() / true.pow(2).sum().clamp(min=1e-20))
+    missed = (told - true).pow(2).mean().sqrt() / true.pow(2).mean().sqrt().clamp(min=1e-20)
+    both = torch.stack([told, true])
+    correlation = float(torch.corrcoef(both)[0, 1]) if bool((both.std(1) > 0).all()) else math.nan
+    return Agreement(correlation, along, float(missed), exact.places)

@@ -15,6 +15,7 @@ from melisma.errors import MelismaError
 from melisma.network import Edit, Metric, Network, Place
 from melisma.trace._batches import (
     block_of,
+    chosen_places,
     in_pieces,
     leaves_block,
     measured,
@@ -72,9 +73,7 @@ def patch(
     MelismaError
         The inputs differ in rows or positions, or no place fits.
     """
-    chosen = network.places(places) if isinstance(places, str) else tuple(places)
-    if not chosen:
-        raise MelismaError(f"No place of the network fits {places!r}.")
+    chosen = chosen_places(network, places)
     good, bad = network.adapter.encode(clean), network.adapter.encode(corrupted)
     if rows_of(good) != rows_of(bad):
         raise MelismaError(

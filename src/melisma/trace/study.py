@@ -261,9 +261,7 @@ def _called(
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """q and calls under the composite null, (mediators,)."""
     if composite is None:
-        from melisma.trace.composite import (  # pyright: ignore[reportMissingImports]
-            composite_null,
-        )
+        from melisma.trace.composite import composite_null
 
         composite = composite_null
     assert composite is not None
