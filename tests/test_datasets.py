@@ -18,6 +18,7 @@ SOURCE = ROOT.parent / "shared" / "data" / "vendorable" / "lupus_rrbs"
 SAID = {
     "lupus": ("r-bioc-dss", "General Public License"),
     "imr90": ("r-bioc-bsseq", "Artistic License 2.0", "unmethylated"),
+    "glioma": ("r-bioc-tcgabiolinksgui.data", "General Public License, version 3", "MGMT"),
 }
 COLUMNS = ["chrom", "start", "end", "percent", "methylated", "unmethylated"]
 
@@ -115,6 +116,38 @@ def test_the_builder_gives_the_packaged_imr90_files(tmp_path):
         if name.endswith(".gz"):
             new, old = gzip.decompress(new), gzip.decompress(old)
         assert new == old
+
+
+@pytest.mark.reference
+@pytest.mark.skipif(not SOURCE.exists(), reason="../shared is absent")
+def test_the_builder_gives_the_packaged_glioma_files(tmp_path):
+    source = SOURCE.parent / "tcga_glioma"
+    runpy.run_path(str(ROOT / "tools" / "build_glioma.py"))["build"](source, tmp_path)
+    packaged = datasets.folder("glioma")
+    built = sorted(path.name for path in tmp_path.iterdir())
+    assert set(built) == {path.name for path in packaged.iterdir()} - {"NOTICE.md", "study.toml"}
+    for name in built:
+        new, old = (tmp_path / name).read_bytes(), (packaged / name).read_bytes()
+        if name.endswith(".gz"):
+            new, old = gzip.decompress(new), gzip.decompress(old)
+        assert new == old
+
+
+def test_the_glioma_sheet_and_levels_are_of_the_same_patients():
+    folder = datasets.folder("glioma")
+    sheet = pl.read_csv(folder / "samples.tsv", separator="\t")
+    levels = pl.read_csv(folder / "betas.tsv.gz", separator="\t")
+    assert levels.columns == ["probe", *sheet["sample"]]
+    assert levels.height == 60
+    assert levels.null_count().sum_horizontal()[0] == sheet.null_count().sum_horizontal()[0] == 0
+    values = levels.drop("probe").to_numpy()
+    assert values.min() >= 0
+    assert values.max() <= 1
+    assert sheet["survival_months"].min() > 0
+    # The mutation's own mark: levels are higher where IDH is mutated.
+    assert values[:, (sheet["idh"] == "Mutant").to_numpy()].mean() > 0.5
+    assert values[:, (sheet["idh"] == "WT").to_numpy()].mean() < 0.3
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 250_000
 
 
 def test_the_imr90_calls_lie_on_cpgs_of_their_genome():

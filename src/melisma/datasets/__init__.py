@@ -27,6 +27,11 @@ _DATASETS = {
         source="Lister et al. 2009, from Debian's r-bioc-bsseq; sequence from maffilter-examples",
         licence="Artistic-2.0 (of bsseq); melisma's own licence does not cover it",
     ),
+    "glioma": Description(
+        title="Array levels of 60 CpGs in 560 gliomas, with IDH mutation, expression and survival",
+        source="TCGA, from Debian's r-bioc-tcgabiolinksgui.data and r-bioc-tcgabiolinks",
+        licence="GPL-3 (of these packages); melisma's own licence does not cover it",
+    ),
 }
 
 
@@ -34,7 +39,7 @@ def names() -> tuple[str, ...]:
     """The names of the data sets.
 
     >>> names()
-    ('lupus', 'imr90')
+    ('lupus', 'imr90', 'glioma')
     """
     return tuple(_DATASETS)
 
