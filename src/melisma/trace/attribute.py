@@ -55,7 +55,7 @@ def gradient_times_input(network: Network, batch: Any, metric: Metric) -> Attrib
     """The gradient at the input, times the input: integrated gradients of one step from 0."""
     told = network.adapter.encode(batch)
     whole = network.adapter.embed(told).detach()
-    slope, value = _gradient(network, told, whole, metric)
+    slope, value = gradient(network, told, whole, metric)
     nothing = measured(metric, network.run(told, embedded=torch.zeros_like(whole)).output, told)
     return Attribution(slope * whole, value - nothing, 1)
 
@@ -119,16 +119,17 @@ def _along(
         rows = torch.arange(n).repeat(many)
         at = share[some].repeat_interleave(n)[:, None, None]
         inside = baseline[rows] + at * (whole - baseline)[rows]
-        slope, _ = _gradient(network, taken(told, rows), inside, metric)
+        slope, _ = gradient(network, taken(told, rows), inside, metric)
         weighed = slope * weight[some].repeat_interleave(n)[:, None, None]
         total += weighed.view(many, *whole.shape).sum(0)
     return total * (whole - baseline)
 
 
-def _gradient(
+def gradient(
     network: Network, told: dict[str, Any], at: Tensor, metric: Metric
 ) -> tuple[Tensor, Tensor]:
-    """The metric's gradient by row at an embedded input, and its value."""
+    """The metric's gradient by row at an embedded input, (batch, position, width), and its value,
+    (batch,)."""
     leaf = at.detach().clone().requires_grad_()
     value = measured(metric, network.run(told, embedded=leaf, grad=True).output, told)
     (slope,) = torch.autograd.grad(value.sum(), leaf)
