@@ -35,6 +35,7 @@ class Conductance(NamedTuple):
     value : (batch, position, P)
     difference : (batch,), the metric of the input less that of the baseline
     output : (batch,), the metric of the input
+    scale : (batch,), what an error is a share of
     steps : points on the line where most were needed
     """
 
@@ -42,6 +43,7 @@ class Conductance(NamedTuple):
     value: Tensor
     difference: Tensor
     output: Tensor
+    scale: Tensor
     steps: int
 
     @property
@@ -56,9 +58,9 @@ class Conductance(NamedTuple):
 
     @property
     def completeness_error(self) -> Tensor:
-        """(batch,), what the parts miss of the difference, as a share of it."""
+        """(batch,), what the parts miss of the difference, as a share of it or of the mean."""
         missed = (self.value.sum(dim=(1, 2)) - self.difference).abs()
-        return missed / self.difference.abs().clamp(min=1e-12)
+        return missed / self.scale
 
     @property
     def converged(self) -> Tensor:
@@ -91,6 +93,7 @@ def conductance(
     *,
     baseline: Tensor | None = None,
     places: Sequence[Place] | None = None,
+    together: bool = False,
     steps: int = 8,
     most_steps: int = 512,
 ) -> Conductance:
@@ -103,6 +106,7 @@ def conductance(
     baseline : what stands for no input, as `adapter.embed` returns it, or with one row; None: zeros
     places : parts such that every way from input to outcome leads through one; None: the stem or
         the embedding, and what convolutions, attention and feed-forward layers add
+    together : the rows are runs of one mean, so that errors are shares of the mean difference
     steps : points to begin with; they double in the rows that are not complete, up to `most_steps`
 
     Raises
@@ -121,9 +125,12 @@ def conductance(
         )
     start = start.expand_as(whole)
     ends = [measured(metric, network.run(told, embedded=x).output, told) for x in (whole, start)]
+    difference = ends[0] - ends[1]
+    scale = (difference.mean().expand(len(difference)) if together else difference).abs()
     found = Conductance(
-        chosen, whole.new_zeros(*whole.shape[:2], len(chosen)), ends[0] - ends[1], ends[0], steps
-    )
+        chosen, whole.new_zeros(*whole.shape[:2], len(chosen)), difference, ends[0],
+        scale.clamp(min=1e-12), steps,
+    )  # fmt: skip
     rows = torch.arange(len(whole))
     while True:
         found.value[rows] = _along(

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from melisma.errors import MelismaError
 from melisma.network import Metric, Network
+from melisma.trace._batches import taken
 from melisma.trace._stretches import Stretch, joined, standing_out
 from melisma.trace._trace import Edge, Node, Trace
 from melisma.trace.attribute import COMPLETE, gradient
@@ -29,6 +30,9 @@ from melisma.trace.conduct import Conductance, conductance
 FEWEST_SHUFFLES = 20
 # Other shuffles that a shuffle's own contributions are taken against.
 _OTHERS = 19
+_ROWS = 64
+# Points of a line; what does not add up by then is flagged.
+_MOST = 256
 Codes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating[Any]]
 Views = Callable[[Codes, Codes], list[tuple[Codes, Codes, npt.NDArray[np.int64]]]]
@@ -50,7 +54,7 @@ class SiteEffects(NamedTuple):
     null : float32 (shuffles, width), what the shuffles' own bases carry against other shuffles
     difference : float32 (shuffles,), the window's log odds less each shuffle's
     log_odds : the window's
-    added_up : share of runs that add up within `COMPLETE`
+    added_up : share of runs that miss no more than `COMPLETE` of the mean difference
     steps : points on a line where most were needed
     """
 
@@ -174,15 +178,28 @@ def _of_view(
 
     batch, bad = given(np.repeat(seen[None], n, 0)), given(others)
     baseline = network.adapter.embed(bad)
-    found = conductance(network, batch, metric, baseline=baseline)
-    # Each shuffle against others, one point of every line: expected gradients (Erion et al. 2021).
+    found = conductance(network, batch, metric, baseline=baseline, together=True, most_steps=_MOST)
+    return found, _own_contributions(network, bad, baseline, metric)
+
+
+def _own_contributions(
+    network: Network, told: dict[str, Any], shuffles: Tensor, metric: Metric
+) -> Tensor:
+    """What the bases of each shuffle carry against the others: (n, width).
+
+    One point of every line, spread over them: expected gradients (Erion et al. 2021).
+    """
+    n = len(shuffles)
     many = min(n - 1, _OTHERS)
-    null = torch.zeros(baseline.shape[:2])
-    for k in range(1, many + 1):
-        way = baseline - baseline.roll(k, 0)
-        at = baseline.roll(k, 0) + (k - 0.5) / many * way
-        null += (gradient(network, bad, at, metric)[0] * way).sum(2) / many
-    return found, null
+    found = torch.zeros(shuffles.shape[:2])
+    for numbers in torch.arange(many * n).split(_ROWS):
+        k, row = numbers // n, numbers % n
+        start = shuffles[(row + 1 + k) % n]
+        way = shuffles[row] - start
+        at = start + ((k + 0.5) / many)[:, None, None] * way
+        slope, _ = gradient(network, taken(told, row), at, metric)
+        found.index_add_(0, row, (slope * way).sum(2) / many)
+    return found
 
 
 def trace_windows(
