@@ -65,18 +65,19 @@ class Asked(NamedTuple):
 
     def effects(self, row: int, seed: int) -> tuple[SiteEffects, Codes]:
         """One window's trace, and its shuffles."""
-        window = self.codes[row]
-        others = shuffled_around_site(
-            window, SHUFFLES, self.site,
-            lambda part, n: dinucleotide_shuffle(part, n, seed=seed + row),
-        )  # fmt: skip
-        model = self.model
+        others, model = self.shuffled(row, SHUFFLES, seed), self.model
         found = site_effects(
-            model.members, window, others, self.batch(row), head=self.head,
+            model.members, self.codes[row], others, self.batch(row), head=self.head,
             temperature=model.temperature[self.head],
             views=strand_views if model.symmetric else None,
         )  # fmt: skip
         return found, others
+
+    def shuffled(self, row: int, n: int, seed: int) -> Codes:
+        return shuffled_around_site(
+            self.codes[row], n, self.site,
+            lambda part, n: dinucleotide_shuffle(part, n, seed=seed + row),
+        )  # fmt: skip
 
     def batch(self, row: int) -> dict[str, Any]:
         told = self.environment if self.model.environment.width else None
@@ -224,7 +225,18 @@ def _of_real(asked: Asked, word: str, some: int, many: int, seed: int) -> dict[s
     lacking = np.flatnonzero(~matches(asked.codes, word)[:, start])
     kept = asked.of(asked.codes[lacking], lacking)
     found = _faithful({word: (asked, word)}, word, some, seed, complete=many)
-    return found | {"motif_insertion": {word: _inserted(kept, word, many, seed, start=start)}}
+    # The same windows shuffled around the site, where nothing else was written by evolution.
+    flat = kept.of(kept.codes[:many].copy(), slice(0, many))
+    for row in range(len(flat.codes)):
+        flat.codes[row] = flat.shuffled(row, 1, seed)[0]
+    without = ~matches(flat.codes, word)[:, start]
+    flat = flat.of(flat.codes[without], without)
+    return found | {
+        "motif_insertion": {
+            word: _inserted(kept, word, many, seed, start=start, more=True),
+            f"{word} in shuffled windows": _inserted(flat, word, many, seed, start=start),
+        }
+    }
 
 
 # ---------------------------------------------------------------- measures
@@ -331,9 +343,13 @@ def _put(codes: Codes, motif: str, seed: int, start: int | None = None) -> tuple
 
 
 def _inserted(
-    asked: Asked, motif: str, many: int, seed: int, start: int | None = None
+    asked: Asked, motif: str, many: int, seed: int, start: int | None = None, more: bool = False
 ) -> dict[str, Any]:
-    """How many windows move by a motif, and in how many of those the top base was put in."""
+    """How many windows move by a motif, and in how many of those the top base was put in.
+
+    With `more`, also in how many the base was put in whose contribution rises most in the
+    direction of the move, from the window without the motif to that with it.
+    """
     some = asked.of(asked.codes[:many], slice(0, many))
     before = some.log_odds()
     codes, places = _put(some.codes, motif, seed, start)
@@ -341,15 +357,19 @@ def _inserted(
     change = after.log_odds() - before
     control = _controls(some, before, places, motif, seed)
     moved, beyond = np.flatnonzero(np.abs(change) > MOVES), np.quantile(control, 0.95)
-    inside = []
+    inside, risen = [], []
     for row in moved:
-        effects, _ = after.effects(int(row), seed)
-        top = int(np.argmax(np.sign(change[row]) * effects.by_base))
-        inside.append(places[row] <= top < places[row] + len(motif))
+        put = np.arange(places[row], places[row] + len(motif))
+        sign, own = np.sign(change[row]), after.effects(int(row), seed)[0].by_base
+        inside.append(np.argmax(sign * own) in put)
+        if more:
+            without = some.effects(int(row), seed)[0].by_base
+            risen.append(np.argmax(sign * (own - without)) in put)
     return {
         "motif": motif, "windows": len(before),
         "moved": round(len(moved) / len(before), 4),
         "top_inside": round(float(np.mean(inside)), 4) if inside else None,
+        **({"top_rise_inside": round(float(np.mean(risen)), 4)} if risen else {}),
         "moved_beyond_random": round(float((np.abs(change) > beyond).mean()), 4),
         "random_words_moved": round(float((control > MOVES).mean()), 4),
         "median_change": round(float(np.median(change)), 4),
@@ -361,13 +381,13 @@ def _controls(
 ) -> np.ndarray:
     """Changes of random words at the same places, sizes alone: words that are not the motif.
 
-    A CpG's own bases stay.
+    The site's own bases stay.
     """
     rng = np.random.default_rng(seed + 1)
     rows = rng.integers(0, len(asked.codes), CONTROLS)
     codes = asked.codes[rows].copy()
     middle, length = codes.shape[1] // 2, len(motif)
-    fixed = np.arange(middle, middle + asked.site) if asked.site > 1 else np.arange(0)
+    fixed = np.arange(middle, middle + asked.site)
     for k, row in enumerate(rows):
         codes[k, places[row] : places[row] + length] = rng.integers(0, 4, length)
         codes[k, fixed] = asked.codes[row, fixed]
