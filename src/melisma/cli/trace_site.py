@@ -267,7 +267,9 @@ def _carried(trace: "Trace", layer: int) -> dict[str, tuple[float, float]]:
     if layer == 1:
         return {name: (node.about["effect"], node.about["error"]) for name, node in own.items()}
     return {
-        edge.source: (edge.effect, edge.error or 0.0) for edge in trace.edges if edge.source in own
+        edge.source: (edge.effect, edge.evidence.get("standard_error", edge.error))
+        for edge in trace.edges
+        if edge.source in own
     }
 
 

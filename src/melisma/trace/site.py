@@ -239,8 +239,9 @@ def site_trace(
     -------
     Trace of bases (layer 0, named by place from the site and letter), motifs and the other bases
     (1), parts of the network (2) and the log odds (3). What enters a node leaves it. Errors are
-    standard errors over shuffles; `about` holds the level, the baseline's mean level, the share of
-    runs that added up and the completeness error.
+    standard errors over shuffles; those of the edges into the log odds stand in their evidence, so
+    that `completeness_error` is what the sum misses. `about` holds the level, the baseline's mean
+    level and the share of runs that added up.
     """
     chosen = effects.motifs() if motifs is None else list(motifs)
     group = np.full(len(effects.window), len(chosen))
@@ -254,16 +255,18 @@ def site_trace(
         nodes.append(Node(part, 2, "part", about={"depth": p}))
         for k, node in enumerate(between):
             edges.append(_edge(node.name, part, effects.value[:, group == k, p].sum(1)))
-        edges.append(_edge(part, OUTCOME, effects.value[:, :, p].sum(1)))
+        # Parts and total move with the shuffles alike, so that their errors are none of the sum's.
+        whole = _edge(part, OUTCOME, effects.value[:, :, p].sum(1))
+        edges.append(replace(whole, error=None, evidence={"standard_error": whole.error}))
     nodes.append(Node(OUTCOME, 3, "level", effects.log_odds))
     total = float(effects.difference.mean())
     level, base = (1 / (1 + np.exp(-x)) for x in (effects.log_odds, effects.log_odds - total))
     return Trace(
-        tuple(nodes), tuple(edges), OUTCOME, total, _error(effects.difference), "log odds",
-        _ASSUMPTIONS,
+        tuple(nodes), tuple(edges), OUTCOME, total, None, "log odds", _ASSUMPTIONS,
         dict(about or {})
         | {
             "level": float(level), "baseline_level": float(base),
+            "total_standard_error": _error(effects.difference),
             "shuffles": len(effects.difference), "steps": effects.steps,
             "added_up": effects.added_up, "completeness_error": effects.completeness_error,
             "converged": effects.completeness_error <= COMPLETE, "tolerance": COMPLETE,
