@@ -95,6 +95,7 @@ class SequenceAdapter:
             fields[f"{name}.mlp"] = _output(f"{path}.narrow")
             fields[f"{name}.residual"] = _channels(path)
         for k in range(len(config.near) if config.centre else 0):
+            fields[f"near.{k}.convolution"] = _channels(f"near.tower.{k}.mix")
             fields[f"near.{k}.residual"] = _channels(f"near.tower.{k}")
         fields["read"] = _channels("film")
         fields["hidden"] = _row("read_film")

@@ -1,7 +1,7 @@
 """`melisma trace site`: why a site has its level, as a model reads it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -11,9 +11,13 @@ from melisma.errors import MelismaError
 if TYPE_CHECKING:
     from melisma.genome import Genome
     from melisma.sequence.checkpoint import Model
-    from melisma.trace import Trace
+    from melisma.trace import Node, Trace
+    from melisma.trace._stretches import Stretch
+    from melisma.trace.site import SiteEffects
 
 _SHOWN = 12
+# What `melisma explain MODEL -o MODEL/motifs.meme` leaves beside a model.
+_LEARNED = "motifs.meme"
 
 
 def site(
@@ -35,10 +39,19 @@ def site(
     ] = None,
     mark: ModelMark = None,
     shuffles: Annotated[int, typer.Option(min=20, help="Shuffles of the window, 20 or more.")] = 20,
+    seqlet: Annotated[int, typer.Option(min=1, help="Bases of a stretch that stands out.")] = 6,
+    motifs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Motifs in MEME's format to name stretches by; without it, motifs.meme in the "
+            "model's folder.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the shuffles.")] = 1,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The trace as .json.")] = None,
 ) -> None:
-    """Say which bases around a site push its predicted level up or down.
+    """Say which bases and motifs push a site's predicted level, and through which layers.
 
     \b
     Example:
@@ -52,35 +65,82 @@ def site(
     from melisma.cli.predict import environment_of
     from melisma.genome import Genome
     from melisma.sequence.checkpoint import load
+    from melisma.trace.site import site_trace, traces_between
 
     if out is not None and out.suffix != ".json":
         raise MelismaError(f"A trace is written as .json, and {out} is not.")
     with terminal():
         trained, opened = load(model), Genome.open(genome)
+        if trained.config.backbone:
+            raise MelismaError(
+                f"{model} reads sequence with a language model, whose tokens have no gradient by "
+                "base: ask `melisma explain`, which mutates bases."
+            )
+        known = _known_motifs(model, motifs)
         told = [environment_of(environment)]
         if against is not None:
             told.append(environment_of(against))
-        found = [_of_site(trained, opened, place, one, mark, shuffles, seed) for one in told]
-        result = found[0].diff(found[1]) if against is not None else found[0]
+        asked = _asked(trained, opened, place, mark, shuffles, seed)
+        effects = [_effects(trained, asked, one) for one in told]
+        window = effects[0].window
+        about = [asked.about | {"environment": one, "model": str(model)} for one in told]
+
+        def named(one: "Stretch") -> dict[str, Any]:
+            return _named(window, one, known)
+
+        if against is None:
+            found = effects[0].motifs(seqlet)
+            result = site_trace(
+                effects[0], found, named={one: named(one) for one in found}, about=about[0]
+            )
+            traces = [result]
+        else:
+            *traces, result = traces_between(
+                effects[0], effects[1], width=seqlet, named=named, about=(about[0], about[1])
+            )
         if out is not None:
             result.save(out)
-    _show(place, found, result)
+    _show(place, told, traces, result)
     if out is not None:
         typer.echo(f"Written: {out}.")
 
 
-def _of_site(
-    model: "Model", genome: "Genome", place: str, told: dict[str, Any], mark: str | None,
-    shuffles: int, seed: int,
-) -> "Trace":  # fmt: skip
-    import numpy as np
-    import torch
+def _known_motifs(model: Path, motifs: Path | None) -> dict[str, Any]:
+    """The motifs that stretches are named by; none where there is no file of them."""
+    from melisma.sequence.motifs import read_database
 
-    from melisma.sequence.checkpoint import other_strand, symmetric_view
+    learned = model / _LEARNED
+    if motifs is None and not learned.is_file():
+        return {}
+    return read_database(learned if motifs is None else motifs)
+
+
+def _named(window: Any, one: "Stretch", known: dict[str, Any]) -> dict[str, Any]:
+    from melisma.sequence.known import resembles
+
+    found = resembles(window, one.start, one.end, known)
+    return {} if found is None else {"resembles": found.name, "resembles_e": found.e}
+
+
+class _Asked(NamedTuple):
+    """The window of a site and its shuffles."""
+
+    window: Any
+    others: Any
+    surroundings: Any
+    head: int
+    about: dict[str, Any]
+
+
+def _asked(
+    model: "Model", genome: "Genome", place: str, mark: str | None, shuffles: int, seed: int
+) -> _Asked:
+    import numpy as np
+
     from melisma.sequence.experiments import dinucleotide_shuffle
     from melisma.sequence.predict import windows_of_sites
     from melisma.sequence.windows import BASE_OF_MARK
-    from melisma.trace.site import shuffled_around_site, trace_windows
+    from melisma.trace.site import shuffled_around_site
 
     sites = _site(genome, place)
     windows, head, code = windows_of_sites(model, genome, sites, mark=mark)
@@ -97,24 +157,27 @@ def _of_site(
     others = shuffled_around_site(
         window, shuffles, bases, lambda part, n: dinucleotide_shuffle(part, n, seed=seed)
     )
+    around = windows.surroundings(np.zeros(1, np.int64)) if model.config.surroundings else None
+    return _Asked(
+        window, others, around, head, {"site": place, "mark": code, "genome": genome.name}
+    )
+
+
+def _effects(model: "Model", asked: _Asked, told: dict[str, Any]) -> "SiteEffects":
+    import torch
+
+    from melisma.sequence.checkpoint import strand_views
+    from melisma.trace.site import site_effects
+
     environment = model.environment.encode_one(told).values
-    around = windows.surroundings(np.zeros(1, np.int64))
+    around = None if asked.surroundings is None else torch.from_numpy(asked.surroundings)
     batch = {
         "environment": torch.from_numpy(environment.copy()) if model.environment.width else None,
-        "surroundings": torch.from_numpy(around) if model.config.surroundings else None,
+        "surroundings": around,
     }
-
-    def both(own: Any, baseline: Any) -> Any:
-        place = np.arange(len(own))
-        return [
-            (symmetric_view(own[None])[0], symmetric_view(baseline), np.where(place, place, -1)),
-            (other_strand(own[None])[0], other_strand(baseline), len(own) - place),
-        ]
-
-    return trace_windows(
-        model.members, window, others, batch, head=head, temperature=model.temperature[head],
-        views=both if model.symmetric else None,
-        about={"site": place, "mark": code, "environment": told, "genome": genome.name},
+    return site_effects(
+        model.members, asked.window, asked.others, batch, head=asked.head,
+        temperature=model.temperature[asked.head], views=strand_views if model.symmetric else None,
     )  # fmt: skip
 
 
@@ -149,25 +212,72 @@ def _site(genome: "Genome", place: str) -> Any:
     return Sites((contig,), np.zeros(1, np.int64), np.array([int(number)]), np.zeros(1, np.int8))
 
 
-def _show(place: str, found: list["Trace"], result: "Trace") -> None:
+def _show(place: str, told: list[dict[str, Any]], traces: list["Trace"], result: "Trace") -> None:
     from melisma.cli._terminal import show_table
 
-    levels = [trace.about["level"] for trace in found]
-    if len(found) == 2:
-        title = f"{place}: level {levels[0]:.3f} against {levels[1]:.3f}"
+    if len(traces) == 2:
+        names = [", ".join(f"{k}={v}" for k, v in one.items()) or "mean" for one in told]
+        levels = [_levels(trace) for trace in traces]
+        title = f"{place}: {names[0]} {levels[0]}; {names[1]} {levels[1]}"
+        columns = (*names, "difference", "± error")
     else:
-        base = found[0].about["baseline_level"]
-        title = f"{place}: level {levels[0]:.3f}; shuffled around the site {base:.3f}"
-    rows = [
-        (edge.source, f"{edge.effect:+.3f}", "–" if edge.error is None else f"{edge.error:.3f}")
-        for edge in result.into(result.outcome)[:_SHOWN]
-    ]
-    show_table(title, ("base", "log odds", "± error"), rows)
+        title = f"{place}: {_levels(result)}"
+        columns = ("log odds", "± error")
+    typer.echo(title)
+    nodes = {node.name: node for node in result.nodes}
+    motifs = [(*row, *_said(nodes[row[0]])) for row in _rows(traces, result, 1)]
+    show_table("Motifs", ("motif", *columns, "p", "resembles"), motifs[:_SHOWN])
+    title = "Layers: what each hands straight to the outcome"
+    show_table(title, ("layer", *columns), _rows(traces, result, 2))
+    bases = _rows(traces, result, 0)[:_SHOWN]
+    show_table(f"The {len(bases)} strongest bases", ("base", *columns), bases)
     share = result.completeness
     typer.echo(
-        f"All bases together carry {result.explained:+.3f} of {result.total:+.3f}"
+        f"All together carry {result.explained:+.3f} of {result.total:+.3f}"
         + (f" ({share:.0%})." if share == share else ".")
     )
-    rough = min(trace.about["added_up"] for trace in found)
-    if rough < 1:
-        typer.echo(f"Not converged: only {rough:.0%} of the runs add up to within 5%.")
+    for trace in traces:
+        if not trace.about["converged"]:
+            typer.echo(
+                f"Not converged: what is carried misses {trace.about['completeness_error']:.0%} of "
+                "the difference, after the most steps."
+            )
+
+
+def _levels(trace: "Trace") -> str:
+    return (
+        f"level {trace.about['level']:.3f} (shuffled around the site "
+        f"{trace.about['baseline_level']:.3f})"
+    )
+
+
+def _rows(traces: list["Trace"], result: "Trace", layer: int) -> list[tuple[str, ...]]:
+    """What each node of a layer carries, the strongest first: in each trace, and the error."""
+    each = [_carried(trace, layer) for trace in (*traces, *([result] if len(traces) == 2 else []))]
+    order = sorted(each[-1], key=lambda name: -abs(each[-1][name][0]))
+    return [
+        (name, *(f"{one[name][0]:+.3f}" for one in each), f"{each[-1][name][1]:.3f}")
+        for name in order
+    ]
+
+
+def _carried(trace: "Trace", layer: int) -> dict[str, tuple[float, float]]:
+    """By node of a layer, what it carries and the standard error."""
+    own = {node.name: node for node in trace.nodes if node.layer == layer}
+    if layer == 1:
+        return {name: (node.about["effect"], node.about["error"]) for name, node in own.items()}
+    return {
+        edge.source: (edge.effect, edge.evidence.get("standard_error", edge.error))
+        for edge in trace.edges
+        if edge.source in own
+    }
+
+
+def _said(node: "Node") -> tuple[str, str]:
+    """A motif's p, and the known motif it resembles."""
+    p, known = node.about.get("p"), node.about.get("resembles")
+    e = node.about.get("resembles_e")
+    return (
+        "–" if p is None else f"{p:.3f}",
+        "–" if known is None else f"{known} (e {e:.2g})",
+    )

@@ -63,6 +63,21 @@ def symmetric_view(codes: Codes) -> Codes:
     return view
 
 
+def strand_views(own: Codes, others: Codes) -> list[tuple[Codes, Codes, npt.NDArray[np.int64]]]:
+    """A window (width,) and others like it (n, width) as both strands of a CpG see them.
+
+    Returns
+    -------
+    For each strand its view of the window and of the others, and the window's base that each base
+    of a view is: int64 (width,), -1 for none
+    """
+    place = np.arange(len(own))
+    return [
+        (symmetric_view(own[None])[0], symmetric_view(others), np.where(place, place, -1)),
+        (other_strand(own[None])[0], other_strand(others), np.where(place, len(own) - place, -1)),
+    ]
+
+
 def flip_neighbours(neighbours: Floats) -> Floats:
     """The neighbours as the other strand meets them: sides swapped, distances negated."""
     half = neighbours.shape[2] // 2

@@ -63,7 +63,7 @@ def gradient_times_input(network: Network, batch: Any, metric: Metric) -> Attrib
     """The gradient at the input, times the input: integrated gradients of one step from 0."""
     told = network.adapter.encode(batch)
     whole = network.adapter.embed(told).detach()
-    slope, value = _gradient(network, told, whole, metric)
+    slope, value = gradient(network, told, whole, metric)
     nothing = measured(metric, network.run(told, embedded=torch.zeros_like(whole)).output, told)
     return Attribution(slope * whole, value - nothing, 1)
 
@@ -148,7 +148,7 @@ class _Line(NamedTuple):
             piece, k = some // points, some % points
             at = low[piece] + share[k] * (high - low)[piece]
             own = rows[piece]
-            slope, _ = _gradient(
+            slope, _ = gradient(
                 self.network, taken(self.told, own), self._inside(own, at), self.metric
             )
             weighed = slope * (part[k] * (high - low)[piece])[:, None, None]
@@ -218,10 +218,11 @@ def mean_token(network: Network) -> Tensor:
     return table.weight.detach().mean(0)[None, None]
 
 
-def _gradient(
+def gradient(
     network: Network, told: dict[str, Any], at: Tensor, metric: Metric
 ) -> tuple[Tensor, Tensor]:
-    """The metric's gradient by row at an embedded input, and its value."""
+    """The metric's gradient by row at an embedded input, (batch, position, width), and its value,
+    (batch,)."""
     leaf = at.detach().clone().requires_grad_()
     value = measured(metric, network.run(told, embedded=leaf, grad=True).output, told)
     (slope,) = torch.autograd.grad(value.sum(), leaf)
