@@ -3,8 +3,8 @@
     python tools/build_glioma.py FOLDER
 
 FOLDER holds `clinical.tsv` and `betas.tsv.gz` (a row a patient, a column a probe). Written into
-`src/melisma/datasets/glioma` are the patients whose columns below are all known and whose survival is
-over 0, and the `PROBES` probes whose levels vary most among them: neither the mutation nor any
+`src/melisma/datasets/glioma` are the patients whose columns below are all known and whose survival
+is over 0, and the `PROBES` probes whose levels vary most among them: neither the mutation nor any
 outcome takes part in the choice. Building again with the same zlib gives the same bytes.
 """
 
