@@ -134,6 +134,7 @@ def trace_study(
     table = _table(mediators.names, tried, qs, called, chosen)
     about = _about(question, columns, mediators, found, notes) | {
         "screened": len(mediators.names) if screened else 0, "q": q if screened else None,
+        "procedure": None if judged is None else judged[2],
         "bootstraps": bootstraps, "level": level, "seed": seed,
     }  # fmt: skip
     trace = Trace(
