@@ -7,10 +7,10 @@ indicators are covariates beside age and sex; under the null the mutation then g
 
 Two sizes of a permuted chain, as shares of the real one: of the whole procedure (mediators are
 called anew, and the chain is 0 where none is), and of the real chain's own mediators, which the
-null has not chosen.
+null has not chosen. Where paths of both signs cancel, the second is measured against little; the
+gross size adds them up whichever way they go.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from scipy.stats import false_discovery_control
 from melisma.errors import MelismaError
 from melisma.trace._outcomes import Outcome
 from melisma.trace._screen import screen
+from melisma.trace.composite import composite_null
 from melisma.trace.mediation import Mediation, mediate
 from melisma.trace.study import Mediators, Question, trace_study
 
@@ -49,33 +50,27 @@ def measure(quick: bool, seed: int = 1) -> dict[str, Any]:
         return {"glioma_chain": {"skipped": "the data are not here"}}
     clinical = pl.read_csv(FOLDER / "clinical.tsv", separator="\t", infer_schema_length=None)
     levels = pl.read_csv(FOLDER / "betas.tsv.gz", separator="\t", infer_schema_length=None)
-    call, procedure = _procedure()
     found: dict[str, Any] = {
-        "procedure": procedure, "q": Q, "mgmt_refused": _refuses_mgmt(clinical, levels),
+        "q": Q, "mgmt_refused": _refuses_mgmt(clinical, levels),
         "exchangeable": "within age third by platform; strata, age and sex are covariates",
     }  # fmt: skip
     for name in _QUICK if quick else _OUTCOMES:
         cohort = _cohort(clinical, levels, name)
-        found[name] = _chain(cohort, call, 12 if quick else 200, 100 if quick else 1000, seed)
+        found[name] = _chain(cohort, 12 if quick else 200, 100 if quick else 1000, seed)
     if not quick:
         own = ("tert_expression_log2", "codeletion_1p19q")
         cohort = _cohort(clinical, levels, *own)
-        found["tert_expression_log2, codeletion given"] = _effects(cohort, call, 1000, seed)[0]
-        found["survival through TERT"] = _through_expression(clinical, levels, call, 1000, seed)
+        found["tert_expression_log2, codeletion given"] = _effects(cohort, 1000, seed)[0]
+        found["survival through TERT"] = _through_expression(clinical, levels, 1000, seed)
     return {"glioma_chain": found}
 
 
-def _procedure() -> tuple[Callable[..., np.ndarray], str]:
-    """From both p to the called mediators, and what it is called."""
-    try:
-        from melisma.trace.composite import composite_null
-    except ModuleNotFoundError:
+def _composite(p_exposure: np.ndarray, p_outcome: np.ndarray) -> np.ndarray:
+    return composite_null(p_exposure, p_outcome, q=Q).called
 
-        def plain(p_exposure: np.ndarray, p_outcome: np.ndarray) -> np.ndarray:
-            return false_discovery_control(np.maximum(p_exposure, p_outcome)) <= Q
 
-        return plain, "largest p, Benjamini-Hochberg"
-    return lambda a, b: np.asarray(composite_null(a, b, q=Q).called), "composite null"
+def _largest_p(p_exposure: np.ndarray, p_outcome: np.ndarray) -> np.ndarray:
+    return false_discovery_control(np.maximum(p_exposure, p_outcome)) <= Q
 
 
 def _cohort(clinical: pl.DataFrame, levels: pl.DataFrame, outcome: str, *others: str) -> Cohort:
@@ -105,11 +100,10 @@ def _cohort(clinical: pl.DataFrame, levels: pl.DataFrame, outcome: str, *others:
 
 
 def _effects(
-    cohort: Cohort, call: Callable[..., np.ndarray], bootstraps: int, seed: int,
-    second: np.ndarray | None = None,
+    cohort: Cohort, bootstraps: int, seed: int, second: np.ndarray | None = None,
 ) -> tuple[dict[str, Any], Mediation, np.ndarray]:  # fmt: skip
     tried = screen(cohort.exposure, cohort.mediators, cohort.outcome, covariates=cohort.covariates)
-    called = call(tried.p_exposure, tried.p_outcome)
+    called = _composite(tried.p_exposure, tried.p_outcome)
     found = mediate(
         cohort.exposure, cohort.mediators[:, called], cohort.outcome,
         covariates=cohort.covariates, second=second, bootstraps=bootstraps, seed=seed,
@@ -125,25 +119,33 @@ def _effects(
     return told, found, called
 
 
-def _chain(
-    cohort: Cohort, call: Callable[..., np.ndarray], permutations: int, bootstraps: int, seed: int
-) -> dict[str, Any]:
-    told, real, called = _effects(cohort, call, bootstraps, seed)
+def _chain(cohort: Cohort, permutations: int, bootstraps: int, seed: int) -> dict[str, Any]:
+    told, real, called = _effects(cohort, bootstraps, seed)
     rng = np.random.default_rng([seed, 1])
-    whole, own, calls = [], [], []
+    whole, own, gross, calls, plain = [], [], [], [], []
     for _ in range(permutations):
         moved = _permuted(cohort, rng)
         tried = screen(moved, cohort.mediators, cohort.outcome, covariates=cohort.covariates)
-        anew = call(tried.p_exposure, tried.p_outcome)
+        anew = _composite(tried.p_exposure, tried.p_outcome)
         calls.append(int(anew.sum()))
-        whole.append(_indirect(cohort, moved, anew) if anew.any() else 0.0)
-        own.append(_indirect(cohort, moved, called))
+        plain.append(bool(_largest_p(tried.p_exposure, tried.p_outcome).any()))
+        whole.append(_again(cohort, moved, anew).indirect.value if anew.any() else 0.0)
+        fixed = _again(cohort, moved, called)
+        own.append(fixed.indirect.value)
+        gross.append(_gross(fixed))
     size = abs(real.indirect.value)
     told["permuted"] = {
         "permutations": permutations, "any_call": float(np.mean(np.array(calls) > 0)),
-        "most_called": max(calls), **_shares("chain", whole, size), **_shares("fixed", own, size),
+        "any_call_largest_p": float(np.mean(plain)), "most_called": max(calls),
+        **_shares("chain", whole, size), **_shares("fixed", own, size),
+        "fixed_gross_median_share": float(np.median(gross) / _gross(real)),
     }  # fmt: skip
     return told
+
+
+def _gross(found: Mediation) -> float:
+    """The size of all paths together, whichever way each goes."""
+    return float(np.abs([effect.value for effect in found.own]).sum())
 
 
 def _permuted(cohort: Cohort, rng: np.random.Generator) -> np.ndarray:
@@ -155,11 +157,11 @@ def _permuted(cohort: Cohort, rng: np.random.Generator) -> np.ndarray:
     return moved
 
 
-def _indirect(cohort: Cohort, exposure: np.ndarray, called: np.ndarray) -> float:
+def _again(cohort: Cohort, exposure: np.ndarray, called: np.ndarray) -> Mediation:
     return mediate(
         exposure, cohort.mediators[:, called], cohort.outcome, covariates=cohort.covariates,
         bootstraps=0,
-    ).indirect.value  # fmt: skip
+    )  # fmt: skip
 
 
 def _shares(name: str, values: list[float], size: float) -> dict[str, float]:
@@ -173,8 +175,7 @@ def _shares(name: str, values: list[float], size: float) -> dict[str, float]:
 
 
 def _through_expression(
-    clinical: pl.DataFrame, levels: pl.DataFrame, call: Callable[..., np.ndarray],
-    bootstraps: int, seed: int,
+    clinical: pl.DataFrame, levels: pl.DataFrame, bootstraps: int, seed: int
 ) -> dict[str, Any]:  # fmt: skip
     """IDH, probes, TERT expression, survival: two mediators in sequence."""
     cohort = _cohort(clinical, levels, "survival, hazard")
@@ -188,7 +189,7 @@ def _through_expression(
         cohort.table.filter(pl.Series(known)),
     )  # fmt: skip
     second = cohort.table["tert_expression_log2"].to_numpy().astype(float)
-    told, found, _ = _effects(cohort, call, bootstraps, seed, second)
+    told, found, _ = _effects(cohort, bootstraps, seed, second)
     assert found.second is not None
     assert found.last is not None
     return told | {

@@ -171,7 +171,8 @@ def _show(found: "StudyTrace") -> None:
     show_table(title, ("effect", "estimate", "± error", "from", "to", "p"), rows)
     if about["screened"]:
         typer.echo(
-            f"{about['in_model']:,} of {about['screened']:,} mediators called at q = {about['q']}."
+            f"{about['in_model']:,} of {about['screened']:,} mediators called at q = {about['q']} "
+            f"({about['procedure']})."
         )
     if about["in_model"]:
         show_table(

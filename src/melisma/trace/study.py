@@ -117,7 +117,8 @@ def trace_study(
         block=columns.block,
     )  # fmt: skip
     screened = len(mediators.names) > FEW and not every
-    qs, called = _called(tried, q, composite) if screened else (None, None)
+    judged = _called(tried, q, composite) if screened else None
+    qs, called = (None, None) if judged is None else judged[:2]
     chosen = np.arange(len(mediators.names)) if called is None else np.flatnonzero(called)
     inside = mediators.taken(columns=chosen)
     progress.note(
@@ -133,6 +134,7 @@ def trace_study(
     table = _table(mediators.names, tried, qs, called, chosen)
     about = _about(question, columns, mediators, found, notes) | {
         "screened": len(mediators.names) if screened else 0, "q": q if screened else None,
+        "procedure": None if judged is None else judged[2],
         "bootstraps": bootstraps, "level": level, "seed": seed,
     }  # fmt: skip
     trace = Trace(
@@ -258,15 +260,16 @@ def _computed(columns: Columns, mediators: Mediators) -> list[str]:
 
 def _called(
     tried: Screened, q: float, composite: Composite | None
-) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """q and calls under the composite null, (mediators,)."""
+) -> tuple[Floats, npt.NDArray[np.bool_], str]:
+    """q and calls under the composite null, (mediators,), and what the procedure calls itself."""
     if composite is None:
         from melisma.trace.composite import composite_null
 
         composite = composite_null
     assert composite is not None
     found = composite(tried.p_exposure, tried.p_outcome, q=q)
-    return np.asarray(found.q, np.float64), np.asarray(found.called, bool)
+    method = str(getattr(found, "method", "as given"))
+    return np.asarray(found.q, np.float64), np.asarray(found.called, bool), method
 
 
 def _table(
