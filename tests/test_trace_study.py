@@ -305,6 +305,21 @@ def test_an_outcome_that_a_mediator_tells_is_called_circular():
     assert any("Circular? cg00001" in note for note in notes)
 
 
+def test_parts_that_do_not_make_the_total_are_said():
+    # Not rare at all, and told almost wholly by the mediator.
+    sheet, mediators = study()
+    rng = np.random.default_rng(2)
+    sheet["ill"] = [
+        "yes" if m + 0.02 * e > 0.47 else "no"
+        for m, e in zip(mediators.values[:, 1], rng.normal(size=N), strict=True)
+    ]
+    question = Question("smoking=yes", "ill=yes", kind="case-control")
+    notes = traced(question, sheet, mediators).trace.about["notes"]
+    assert any("do not fit each other" in note for note in notes)
+    common = traced(Question("smoking=yes", "ill=yes", kind="cohort"), sheet, mediators)
+    assert not any("do not fit each other" in note for note in common.trace.about["notes"])
+
+
 # ---------------------------------------------------------------- the verb
 
 

@@ -46,6 +46,8 @@ FEW = 10
 _MOST_NAMED = 3
 # From this correlation on, an outcome may have been computed from a mediator.
 _COMPUTED = 0.99
+# Parts and total may differ by this share of the total, or by its error.
+_MOST_APART = 0.2
 
 
 class StudyTrace(NamedTuple):
@@ -131,6 +133,7 @@ def trace_study(
             second=columns.second, block=columns.block, names=inside.names,
             bootstraps=bootstraps, level=level, seed=seed,
         )  # fmt: skip
+    notes.extend(_apart(found))
     table = _table(mediators.names, tried, qs, called, chosen)
     about = _about(question, columns, mediators, found, notes) | {
         "screened": len(mediators.names) if screened else 0, "q": q if screened else None,
@@ -256,6 +259,19 @@ def _computed(columns: Columns, mediators: Mediators) -> list[str]:
                 "methylation, an effect through methylation is true by construction."
             )
     return found
+
+
+def _apart(found: Mediation) -> list[str]:
+    """A note where the parts are not the total, which was estimated without them."""
+    parts, total = found.direct.value + found.indirect.value, found.total
+    gap = abs(parts - total.value)
+    if gap <= _MOST_APART * abs(total.value) or (total.error and gap <= total.error):
+        return []
+    return [
+        f"Direct and mediated effects are {parts:+.3g} together, and the total is "
+        f"{total.value:+.3g}: the models of mediators and outcome do not fit each other, and the "
+        "parts should not be believed; take fewer mediators, or another --kind."
+    ]
 
 
 def _called(
