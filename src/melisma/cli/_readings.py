@@ -47,7 +47,7 @@ def _note(site: Mapping[str, Any]) -> str:
 
 
 def glioma_chain(*_: Any) -> "Trace":
-    """From a mutated IDH gene through the built-in gliomas' CpGs to the months they are survived."""
+    """From a mutated IDH gene through the built-in gliomas' CpGs to their survival."""
     import polars as pl
 
     from melisma import datasets
