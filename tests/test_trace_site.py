@@ -1,6 +1,7 @@
 """`melisma trace site` on a small trained model: what it says adds up and is what was planted."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -225,6 +226,13 @@ def test_the_site_stays_in_every_shuffle(folder):
     model = load(folder[0] / "model")
     with pytest.raises(MelismaError, match="20 or more"):
         trace_windows(model.members, window, others[:5], {})
+
+
+def test_a_language_model_has_no_gradient_by_base(folder, capsys, monkeypatch):
+    model = load(folder[0] / "model")
+    other = replace(model, config=replace(model.config, backbone="somewhere"))
+    monkeypatch.setattr("melisma.sequence.checkpoint.load", lambda _: other)
+    assert "ask `melisma explain`" in refused(capsys, *asked(folder, f"chr1:{folder[1]}"))
 
 
 def test_bad_places_are_one_sentence(folder, capsys, tmp_path):
