@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from melisma.differential.sites import benjamini_hochberg
 from melisma.errors import MelismaError
 
 Floats = npt.NDArray[np.float64]
@@ -97,8 +98,7 @@ def composite_null(
     values = np.full(len(p_max), np.nan)
     a, b = first[told], second[told]
     few = len(a) < FEWEST
-    rate = _benjamini_hochberg if few else _composite
-    values[told] = rate(a, b)
+    values[told] = benjamini_hochberg(np.maximum(a, b)) if few else _composite(a, b)
     shares = (np.nan, np.nan, np.nan, np.nan) if few else _shares(a, b)
     method = "max-p" if few else "composite null"
     with np.errstate(invalid="ignore"):
@@ -152,14 +152,3 @@ def _shares(a: Floats, b: Floats) -> tuple[float, float, float, float]:
     none = float(((a > LARGE) & (b > LARGE)).mean()) / (1 - LARGE) ** 2
     none = min(max(none, no_first + no_second - 1), no_first, no_second)
     return none, no_second - none, no_first - none, 1 - no_first - no_second + none
-
-
-def _benjamini_hochberg(a: Floats, b: Floats) -> Floats:
-    """q-values of the larger p-value taken as a p-value."""
-    p_max = np.maximum(a, b)
-    m = len(p_max)
-    order = np.argsort(p_max, kind="stable")
-    rate = np.minimum(p_max[order] * m / np.arange(1, m + 1), 1.0)
-    values = np.empty(m)
-    values[order] = np.minimum.accumulate(rate[::-1])[::-1] if m else rate
-    return values
