@@ -22,14 +22,16 @@ def readings(study: "StudyConfig") -> "dict[str, Reading]":
     assert genome is not None
 
     def of_one_site(folder: Path, sequence: Mapping[str, Any] | None) -> "Trace":
-        from melisma.cli.trace_site import _of_site
+        from melisma.cli.trace_site import _asked, _effects
         from melisma.genome import Genome
         from melisma.sequence.checkpoint import load
+        from melisma.trace.site import site_trace
 
         assert sequence is not None
         site = sequence["site"]
         model = load(folder / "model")
-        trace = _of_site(model, Genome.open(genome), site["place"], {}, None, 20, section.seed)
+        asked = _asked(model, Genome.open(genome), site["place"], None, 20, section.seed)
+        trace = site_trace(_effects(model, asked, {}), about=asked.about)
         told = {"note": _note(site), "measured_level": site["measured"]}
         return replace(trace, about={**trace.about, **told})
 

@@ -50,8 +50,8 @@ def ability(
     with terminal():
         model = load_text_model(found[max(found)])
         if probe == "induction":
-            vocabulary = model.network.module.config.vocab_size
-            asked = probes.induction(int(vocabulary), items=items, length=length, seed=seed)
+            words = model.about["vocabulary"]
+            asked = probes.induction(words, items=items, length=length, seed=seed)
         elif probe == "copying":
             asked = probes.copying(model, items=items, seed=seed)
         else:

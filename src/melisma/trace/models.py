@@ -132,6 +132,7 @@ def _wrapped(module: Any, tokenizer: Any, name: str, stored: str) -> TextModel:
     network = Network(module, adapter_of(module, tokenizer))
     about = {
         "model": name, "kind": module.config.model_type, "weights": stored,
+        "vocabulary": int(module.config.vocab_size),
         "parameters": sum(p.numel() for p in module.parameters()),
         "fingerprint": network.fingerprint(),
     }  # fmt: skip

@@ -141,7 +141,8 @@ def addition(
 def _plain(model: TextModel, text: str) -> list[int]:
     if model.tokenizer is None:
         model.numbers(text)  # says what is missing
-    return list(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+    tokenizer: Any = model.tokenizer
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _probe(name: str, rows: list[list[int]], asked: list[list[int]], chance: float | None) -> Probe:
