@@ -1,11 +1,18 @@
-"""Traces: networks against references and peers, sites, studies, abilities.
+"""Traces: networks against references and peers, sites, studies, abilities, translation.
 
 Each part says in its own file what was set before its figures were seen.
 """
 
 from typing import Any
 
-from benchmarks import _ability, _glioma_chain, _mediation, _networks, _site_trace
+from benchmarks import (
+    _ability,
+    _glioma_chain,
+    _mediation,
+    _networks,
+    _site_trace,
+    _translation,
+)
 
 SEED = 1
 
@@ -22,4 +29,5 @@ def measure(*, quick: bool) -> dict[str, Any]:
     found |= _mediation.measure(quick=quick)
     found |= _glioma_chain.measure(quick, SEED)
     found |= _ability.measure(quick, SEED)
+    found |= _translation.measure(quick, SEED)
     return found | {"seeds": [SEED]}

@@ -2,7 +2,7 @@
 
     python examples/translate.py pairs.tsv --out translator            # train, at most 30 minutes
     python examples/translate.py pairs.tsv --out translator --score    # BLEU, and the control
-    python examples/translate.py --out translator --sentence "The cat sat on the mat."
+    python examples/translate.py --out translator --sentence "The cat sat on the mat."  # why
 
 `pairs.tsv` has two columns, a sentence and its translation; more columns are left aside, and a .zip
 is read for its one text that has them (Tatoeba's, for one). Sentences that are the same but for
@@ -224,6 +224,29 @@ def bleu(
     return {"model": scores[0], "shuffled": scores[1], "sentences": len(keys)}
 
 
+def explain(out: Path, sentence: str) -> None:
+    """Print a translation and the words behind each of its words; draw them in sentence.html."""
+    from melisma.report import write_traces
+    from melisma.trace.alignment import trace_translation, translated
+    from melisma.trace.models import load_text_model
+
+    model, tokenizer = open_translator(out)
+    (told,) = translate(model, tokenizer, [sentence])
+    print(told)
+    opened = load_text_model(out)
+    pair = translated(opened, sentence, told)
+    traces = {}
+    for k, word in enumerate(pair.target.words):
+        trace = traces[f"{k + 1} {word}"] = trace_translation(opened, pair, k)
+        first = sorted(
+            (node for node in trace.nodes if node.layer == 0), key=lambda node: -(node.value or 0)
+        )
+        behind = ", ".join(f"{node.name} {node.value:+.2f}" for node in first[:3])
+        print(f"{word:>12}  {behind}  (nats; {trace.completeness:.0%} of {trace.total:+.2f})")
+    write_traces(traces, out / "sentence.html", f"{sentence} {told}")
+    print(f"Drawn: {out / 'sentence.html'}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("pairs", type=Path, nargs="?", help="two columns: sentence, translation")
@@ -240,7 +263,11 @@ def main() -> None:
     if chosen.sentence is None and not chosen.score:
         print(json.dumps(train(read_pairs(chosen.pairs), chosen.out, minutes=chosen.minutes,
                                seed=chosen.seed)))  # fmt: skip
+    if chosen.sentence is not None:
+        explain(chosen.out, chosen.sentence)
     if chosen.score:
+        if chosen.pairs is None:
+            parser.error("--score needs the file of pairs that it was trained on")
         test = split_pairs(read_pairs(chosen.pairs), seed=chosen.seed)["test"]
         print(json.dumps(bleu(*open_translator(chosen.out), test)))
 

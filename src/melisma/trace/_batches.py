@@ -47,6 +47,25 @@ def measured(metric: Metric, output: Any, batch: dict[str, Any]) -> Tensor:
     return value
 
 
+def standing(baseline: Tensor | None, whole: Tensor) -> Tensor:
+    """A baseline in the shape of the embedded input: zeros where there is none.
+
+    Raises
+    ------
+    MelismaError
+        It does not fit.
+    """
+    if baseline is None:
+        return torch.zeros_like(whole)
+    try:
+        return baseline.detach().expand_as(whole)
+    except RuntimeError:
+        raise MelismaError(
+            f"The baseline has the shape {tuple(baseline.shape)}, and the input "
+            f"{tuple(whole.shape)}."
+        ) from None
+
+
 def block_of(network: Network, place: Place) -> int | None:
     """The number of the block in which a place lies; None where it lies in none."""
     module = network.adapter.fields[place.name].module

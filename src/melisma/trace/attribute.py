@@ -17,7 +17,7 @@ from torch import Tensor
 
 from melisma.errors import MelismaError
 from melisma.network import Edit, Metric, Network, Place
-from melisma.trace._batches import chosen_places, measured, taken
+from melisma.trace._batches import chosen_places, measured, standing, taken
 from melisma.trace.patch import Patching, patch
 
 # The error of completeness at which the points are enough, as a share of the difference.
@@ -94,15 +94,7 @@ def integrated_gradients(
     """
     told = network.adapter.encode(batch)
     whole = network.adapter.embed(told).detach()
-    if baseline is None:
-        baseline = torch.zeros_like(whole)
-    try:
-        baseline = baseline.expand_as(whole)
-    except RuntimeError:
-        raise MelismaError(
-            f"The baseline has the shape {tuple(baseline.shape)}, and the input "
-            f"{tuple(whole.shape)}."
-        ) from None
+    baseline = standing(baseline, whole)
     line = _Line(network, told, baseline, whole - baseline, metric)
     n = len(whole)
     rows, ends = torch.arange(n), torch.ones(n)
@@ -215,7 +207,9 @@ def mean_token(network: Network) -> Tensor:
     table = getattr(network.module, "get_input_embeddings", lambda: None)()
     if table is None:
         raise MelismaError("The network has no table of token vectors: give a baseline.")
-    return table.weight.detach().mean(0)[None, None]
+    # As the network takes them, which may be scaled.
+    every = torch.arange(len(table.weight))[None]
+    return network.adapter.embed({"input_ids": every}).detach().mean(1, keepdim=True)
 
 
 def gradient(

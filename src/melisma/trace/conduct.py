@@ -17,7 +17,7 @@ from torch import Tensor
 
 from melisma.errors import MelismaError
 from melisma.network import Edit, Metric, Network, Place
-from melisma.trace._batches import measured, rows_of, taken
+from melisma.trace._batches import measured, rows_of, standing, taken
 from melisma.trace.attribute import COMPLETE
 
 # What writes to the read-out in melisma's models and in transformers.
@@ -103,7 +103,8 @@ def conductance(
     ----------
     batch : inputs, as the network's adapter encodes them
     metric : from output and batch to one number a row
-    baseline : what stands for no input, as `adapter.embed` returns it, or with one row; None: zeros
+    baseline : what stands for no input, as `adapter.embed` returns it, or with one row or one
+        position; None: zeros
     places : parts such that every way from input to outcome leads through one; None: the stem or
         the embedding, and what convolutions, attention and feed-forward layers add
     together : the rows are runs of one mean, so that errors are shares of the mean difference
@@ -118,12 +119,7 @@ def conductance(
     chosen = parts_of(network) if places is None else tuple(places)
     told = network.adapter.encode(batch)
     whole = network.adapter.embed(told).detach()
-    start = torch.zeros_like(whole) if baseline is None else baseline.detach()
-    if start.shape[1:] != whole.shape[1:] or len(start) not in (1, len(whole)):
-        raise MelismaError(
-            f"The baseline has the shape {tuple(start.shape)}, and the input {tuple(whole.shape)}."
-        )
-    start = start.expand_as(whole)
+    start = standing(baseline, whole)
     ends = [measured(metric, network.run(told, embedded=x).output, told) for x in (whole, start)]
     difference = ends[0] - ends[1]
     scale = (difference.mean().expand(len(difference)) if together else difference).abs()
