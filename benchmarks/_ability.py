@@ -22,7 +22,7 @@ from melisma.trace.models import load_text_model
 from melisma.trace.probes import Probe, addition, copying, induction
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "induction.py"
-VOCABULARY, STEPS, SEEDS = 64, 1200, 5
+VOCABULARY, STEPS, SEEDS = 64, 1600, 5
 # A head that looks there for more than this share matches prefixes.
 MATCHES = 0.3
 

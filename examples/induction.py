@@ -16,11 +16,13 @@ from pathlib import Path
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.utils import logging
 
 VOCABULARY, LENGTH = 64, 80
 PERIODS = (8, 32)
 WIDTH, HEADS = 64, 4
 BATCH, RATE = 48, 3e-3
+WARM_UP, COOLING = 100, 0.25  # steps, and the share of them at the end in which the rate falls to 0
 
 
 def repeated(rows: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -68,7 +70,9 @@ def train(out: Path, *, layers: int, steps: int, seed: int) -> None:
         if step == steps:
             break
         for group in optimiser.param_groups:
-            group["lr"] = RATE * min((step + 1) / 100, 1.0)
+            group["lr"] = RATE * min(
+                (step + 1) / WARM_UP, (steps - step) / (COOLING * steps), 1.0
+            )
         tokens, period = repeated(BATCH, generator)
         logits = model(input_ids=tokens).logits[:, :-1]
         # Only what repeats can be told; the first time round is left out.
@@ -93,9 +97,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="a folder for the checkpoints")
     parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
+    logging.disable_progress_bar()
     train(chosen.out, layers=chosen.layers, steps=chosen.steps, seed=chosen.seed)
 
 

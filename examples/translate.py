@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
+from transformers.utils import logging
 
 # Held out whatever the split, so that what is shown was never trained on.
 DEMO = ("The cat sat on the mat.", "The dog is sleeping on the red chair.")
@@ -258,6 +259,7 @@ def main() -> None:
     parser.add_argument("--score", action="store_true", help="BLEU of the test sentences")
     parser.add_argument("--sentence", help="translate it and show the words behind each word")
     chosen = parser.parse_args()
+    logging.disable_progress_bar()
     if chosen.sentence is None and chosen.pairs is None:
         parser.error("give a file of pairs, or --sentence")
     if chosen.sentence is None and not chosen.score:

@@ -329,6 +329,13 @@ def test_what_is_kept_has_a_gradient_and_is_not_overwritten():
     x = torch.tensor([[[-1.0, 2.0, -3.0]]])
     kept = wrapped.run({"input": x}, keep=[Place("0")]).kept[Place("0")]
     assert torch.equal(kept, net[0](x))
+    # Nor is what an edit holds, nor a mean that stands at many positions at once.
+    held = torch.tensor([[[-1.0, 2.0, -3.0]]])
+    wrapped.run({"input": x}, edits={Place("0"): lambda *_: held})
+    assert held.tolist() == [[[-1.0, 2.0, -3.0]]]
+    wide = {"input": x.repeat(2, 4, 1)}
+    mean = wrapped.run(wide, edits={Place("0"): lambda v, _: held.expand_as(v)}).output
+    assert mean.tolist() == [[[0.0, 2.0, 0.0]] * 4] * 2
 
 
 def test_a_refused_edit_changes_nothing_and_training_mode_leaves_averages():

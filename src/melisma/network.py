@@ -363,6 +363,9 @@ class Network:
         if place.position is not None:
             at = place.position % whole.shape[1]
             new = torch.cat([whole[:, :at], new, whole[:, at + 1 :]], dim=1)
+        # What the edit may hold or have expanded is not what a later module may overwrite.
+        if new is not old:
+            new = new.clone(memory_format=torch.contiguous_format)
         return field.write(value, new)
 
     def before(self, block: int) -> list[str]:
