@@ -70,9 +70,7 @@ def train(out: Path, *, layers: int, steps: int, seed: int) -> None:
         if step == steps:
             break
         for group in optimiser.param_groups:
-            group["lr"] = RATE * min(
-                (step + 1) / WARM_UP, (steps - step) / (COOLING * steps), 1.0
-            )
+            group["lr"] = RATE * min((step + 1) / WARM_UP, (steps - step) / (COOLING * steps), 1.0)
         tokens, period = repeated(BATCH, generator)
         logits = model(input_ids=tokens).logits[:, :-1]
         # Only what repeats can be told; the first time round is left out.

@@ -428,10 +428,10 @@ def test_what_cannot_be_computed_is_refused():
         "59 values of exposure do not fit 60": {"exposure": x[:59]},
         "is 2 in all": {"outcome": Outcome("y", "continuous", np.full(60, 2.0))},
         "2 blocks are too few": {"block": np.repeat([0, 1], 30)},
-        "1 times of death are less than 0": {
+        "death has 1 times that are less than 0": {
             "outcome": Outcome("death", "hazard", np.arange(60.0) - 1, np.ones(60))
         },
-        "1 times of death are 0 or less": {
+        "death has 1 times that are 0 or less": {
             "outcome": Outcome("death", "aft", np.arange(60.0), np.ones(60))
         },
         "covariates has missing values": {"covariates": np.full((60, 1), np.nan)},

@@ -22,7 +22,7 @@ def readings(study: "StudyConfig") -> "dict[str, Reading]":
     assert genome is not None
 
     def of_one_site(folder: Path, sequence: Mapping[str, Any] | None) -> "Trace":
-        from melisma.cli.trace_site import _asked, _effects
+        from melisma.cli._site_windows import asked_of, effects_of
         from melisma.genome import Genome
         from melisma.sequence.checkpoint import load
         from melisma.trace.site import site_trace
@@ -30,8 +30,8 @@ def readings(study: "StudyConfig") -> "dict[str, Reading]":
         assert sequence is not None
         site = sequence["site"]
         model = load(folder / "model")
-        asked = _asked(model, Genome.open(genome), site["place"], None, 20, section.seed)
-        trace = site_trace(_effects(model, asked, {}), about=asked.about)
+        asked = asked_of(model, Genome.open(genome), site["place"], None, 20, section.seed)
+        trace = site_trace(effects_of(model, asked, {}), about=asked.about)
         told = {"note": _note(site), "measured_level": site["measured"]}
         return replace(trace, about={**trace.about, **told})
 

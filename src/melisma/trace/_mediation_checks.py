@@ -82,8 +82,8 @@ def check_outcome(outcome: Outcome) -> None:
         if early.any():
             what = "0 or less, which have no logarithm" if outcome.kind == "aft" else "less than 0"
             raise MelismaError(
-                f"{int(early.sum())} times of {outcome.name} are {what}: leave out those "
-                "individuals, or count from an earlier day."
+                f"The outcome {outcome.name} has {int(early.sum())} times that are {what}: leave "
+                "out those individuals, or count from an earlier day."
             )
     if outcome.kind == "continuous":
         if np.ptp(outcome.value) == 0:
