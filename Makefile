@@ -9,9 +9,9 @@ PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --c
 demo: $(VENV)/.core
 	$(VENV)/bin/melisma demo
 
-# Installs what the tests need and runs them all; -ra lists what was skipped and why.
+# Installs what the tests need and runs them in two processes; what was skipped is listed, with why.
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
