@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks import (
     _ability,
     _glioma_chain,
+    _joined,
     _mediation,
     _networks,
     _site_trace,
@@ -25,7 +26,8 @@ PROCESSES = 2
 # The longest first.
 PARTS: tuple[Callable[[bool, int], dict[str, Any]], ...] = (
     _networks.texts, _ability.measure, _site_trace.measure, _mediation.measure,
-    _glioma_chain.measure, _networks.indirect_objects, _translation.measure, _networks.references,
+    _glioma_chain.measure, _networks.indirect_objects, _joined.measure, _translation.measure,
+    _networks.references,
 )  # fmt: skip
 
 
