@@ -26,8 +26,10 @@ def sweeps(
     layers, positions = len(module.model.layers), clean.shape[1]
 
     def own() -> list[Tensor]:
+        kept: list[Any] = []
         with torch.no_grad(), model.trace(clean):
-            kept = [layer.output.save() for layer in model.model.layers]
+            for layer in model.model.layers:
+                kept.append(layer.output.save())  # noqa: PERF401 (a comprehension loses them)
         return [each[0] if isinstance(each, tuple) else each for each in kept]
 
     def gap(logits: Tensor) -> Tensor:

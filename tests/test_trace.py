@@ -200,6 +200,52 @@ def test_the_last_residual_at_the_last_token_brings_all_back():
     torch.testing.assert_close(whole.restored[:, 0], torch.ones(3, 2), rtol=1e-4, atol=1e-4)
 
 
+def llama():
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=16, **SMALL,
+    )  # fmt: skip
+    return Network(transformers.LlamaForCausalLM(config).eval())
+
+
+@pytest.mark.parametrize("family", [gpt2, llama])
+@pytest.mark.parametrize("keep", [1, 3])
+def test_what_stands_before_a_patch_is_not_computed_again(family, keep, monkeypatch):
+    network = family()
+    monkeypatch.setattr("melisma.trace.patch._ROWS_FROM_POSITION", 2)
+    told = [{"input_ids": x, "logits_to_keep": keep} for x in (CLEAN, CORRUPTED)]
+    computed = []
+    module = network.module
+
+    def counts(_, args, kwargs):
+        computed.append(kwargs["inputs_embeds"].shape[1] if "inputs_embeds" in kwargs else 5)
+
+    patterns = ("embedding", "layer.*.residual", "layer.*.head.*", "layer.*.mlp")
+    for pattern in patterns:
+        whole = patch(network, CLEAN, CORRUPTED, toward, places=pattern)
+        found = patch(network, *told, toward, places=pattern)
+        torch.testing.assert_close(found.patched, whole.patched, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found.clean, whole.clean)
+    # Hooks that are not ours see whole runs: what they do may count positions.
+    hook = module.register_forward_pre_hook(counts, with_kwargs=True)
+    again = patch(network, *told, toward, places="layer.*.mlp")
+    hook.remove()
+    assert set(computed) == {5}
+    torch.testing.assert_close(again.patched, found.patched, rtol=1e-5, atol=1e-6)
+    seen = []
+    inner = module.forward
+
+    def watched(*args, **kwargs):
+        seen.append(kwargs["inputs_embeds"].shape[1] if "inputs_embeds" in kwargs else 5)
+        return inner(*args, **kwargs)
+
+    monkeypatch.setattr(module, "forward", watched)
+    patch(network, *told, toward, places="layer.*.mlp")
+    # Pieces of one position and both rows; the kept logits are always computed.
+    assert set(seen) == {5, *(max(5 - at, keep) for at in range(1, 5))}
+
+
 def test_an_encoder_and_decoder_is_patched_in_both():
     network = marian()
     told = [{"input_ids": ids, "decoder_input_ids": CLEAN[:, :3]} for ids in (CLEAN, CORRUPTED)]

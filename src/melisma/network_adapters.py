@@ -11,6 +11,7 @@ With an encoder and a decoder the names begin with `encoder.` and `decoder.`, an
 `layer.i.cross`, `layer.i.cross_heads` and `layer.i.cross_head.k` besides.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -68,6 +69,60 @@ class TransformerAdapter:
         """The batch with `value` as its tokens' vectors."""
         told = {name: each for name, each in batch.items() if name != "input_ids"}
         return told | {"inputs_embeds": value}
+
+    def remembering(self, batch: Mapping[str, Any]) -> tuple[dict[str, Any], Any] | None:
+        """A batch whose run keeps every block's keys and values, and where it keeps them.
+
+        None where what is read of the run could be of earlier positions, or positions read later
+        ones: it takes a causal family and `logits_to_keep`.
+        """
+        config = self._module.config
+        keep = batch.get("logits_to_keep", 0)
+        if (
+            config.model_type not in _CAUSAL
+            or not hasattr(self._module, "lm_head")
+            or getattr(config, "add_cross_attention", False)
+            or not set(batch) <= {"input_ids", "attention_mask", "logits_to_keep"}
+            or not isinstance(keep, int)
+            or keep < 1
+        ):
+            return None
+        from transformers import DynamicCache
+
+        cache = DynamicCache(config=config)
+        return {**batch, "use_cache": True, self._cache: cache}, cache
+
+    def resumed(
+        self, batch: Mapping[str, Any], cache: Any, rows: Tensor, position: int
+    ) -> dict[str, Any]:
+        """Rows of a batch from a position on, what comes before read from a remembering run.
+
+        Parameters
+        ----------
+        batch : the rows' own, whole
+        cache : of `remembering`, after its run
+        rows : int64, the run's row of each
+        position : the first that is computed; embeddings are left at zeros, for a run that starts
+            at a block
+        """
+        from transformers import DynamicCache
+
+        past = [
+            (layer.keys[:, :, :position][rows], layer.values[:, :, :position][rows])
+            for layer in cache.layers
+        ]
+        told = {name: each for name, each in batch.items() if name != "input_ids"}
+        length, table = batch["input_ids"].shape[1], self._module.get_input_embeddings().weight
+        empty = table.new_zeros(len(rows), length - position, table.shape[1])
+        return told | {
+            "inputs_embeds": empty, "use_cache": True, self._cache: DynamicCache(past),
+        }  # fmt: skip
+
+    @property
+    def _cache(self) -> str:
+        """What `forward` calls keys and values of earlier positions: transformers renamed it."""
+        told = inspect.signature(type(self._module).forward).parameters
+        return "cache" if "cache" in told else "past_key_values"
 
 
 class SequenceAdapter:
@@ -178,6 +233,8 @@ def adapter_of(module: nn.Module, tokenizer: Any = None) -> Adapter:
     return TransformerAdapter(module, fields, [b for b in blocks if b in have], tokenizer)
 
 
+# Families whose positions read none that come later.
+_CAUSAL = ("gpt2", "llama")
 _STACKS = {
     "bert": ("encoder.layer.0",), "gpt2": ("h.0",), "llama": ("layers.0",),
     "t5": ("encoder.block.0", "decoder.block.0"),
