@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import site
 import subprocess
 from pathlib import Path
 from typing import get_args
@@ -10,6 +11,7 @@ from typing import get_args
 import pytest
 import typer
 
+from melisma import datasets
 from melisma.calls import FORMATS
 from melisma.cli import app, main
 from melisma.differential import find_regions, site_tests
@@ -209,9 +211,19 @@ PRINTED = [
 ]
 
 
+# Folders that examples name by a shell's variable, as the README sets them.
+FOLDERS = {"$glioma": datasets.folder("glioma"), "$models": Path(site.getsitepackages()[0])}
+
+
 @pytest.mark.parametrize(("arguments", "output"), PRINTED)
 def test_examples_print_what_is_shown(arguments, output, demo_store, capsys, monkeypatch):
     monkeypatch.chdir(demo_store)
+    for k, word in enumerate(arguments):
+        variable, _, rest = word.partition("/")
+        if variable in FOLDERS:
+            if not (FOLDERS[variable] / rest).exists():
+                pytest.skip(f"{rest} is not installed")
+            arguments = [*arguments[:k], str(FOLDERS[variable] / rest), *arguments[k + 1 :]]
     with pytest.raises(SystemExit) as done:
         main(arguments)
     printed = capsys.readouterr()
