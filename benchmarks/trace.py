@@ -7,8 +7,9 @@ and first; the rest, which is not timed, runs in two processes.
 import json
 import multiprocessing
 import sys
+import traceback
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 from benchmarks import (
@@ -33,16 +34,14 @@ PARTS: tuple[Callable[[bool, int], dict[str, Any]], ...] = (
 
 def measure(*, quick: bool) -> dict[str, Any]:
     """What the contract asks of `trace`, as far as it is measured here."""
-    parts = [_networks.sweep(quick, SEED)]
+    parts = [_told(_networks.sweep, quick)]
     if quick:
         parts += [part(quick, SEED) for part in PARTS]
     else:
-        _say(parts[0])
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(PROCESSES, mp_context=spawn, max_tasks_per_child=1) as pool:
-            for one in as_completed([pool.submit(part, quick, SEED) for part in PARTS]):
-                parts.append(one.result())
-                _say(parts[-1])
+            waiting = [pool.submit(_told, part, quick) for part in PARTS]
+        parts += [one.result() for one in waiting]
     found: dict[str, Any] = {}
     sites: dict[str, Any] = {}
     for part in parts:
@@ -57,6 +56,12 @@ def measure(*, quick: bool) -> dict[str, Any]:
     return found | {"sites": sites, "seeds": [SEED]}
 
 
-def _say(part: dict[str, Any]) -> None:
-    """A part's figures as they come, so that a run that is broken off has told something."""
-    print(json.dumps(part), file=sys.stderr, flush=True)
+def _told(part: Callable[[bool, int], dict[str, Any]], quick: bool) -> dict[str, Any]:
+    """A part's figures, also said as they come: a run that is broken off has told something."""
+    try:
+        found = part(quick, SEED)
+    except BaseException:
+        traceback.print_exc()
+        raise
+    print("\n" + json.dumps(found), file=sys.stderr, flush=True)
+    return found

@@ -81,15 +81,15 @@ def score(network: Network, probe: Probe) -> Score:
     MelismaError
         The network has no logits of the probe's length.
     """
-    logits = _logits(network, probe)
-    counts = right(logits, probe).double()
+    said = _said(network, probe)
+    counts = right(said, probe).double()
     share = float(counts[:, 0].sum() / counts[:, 1].sum())
     # The ratio's error over rows, since answers within one hang together.
     off = counts[:, 0] - share * counts[:, 1]
     n = len(off)
     error = float(off.std() * math.sqrt(n) / counts[:, 1].sum()) if n > 1 else math.nan
     return Score(
-        int(counts[:, 0].sum()), int(counts[:, 1].sum()), share, error, guessed(logits, probe)
+        int(counts[:, 0].sum()), int(counts[:, 1].sum()), share, error, guessed(said, probe)
     )
 
 
@@ -104,7 +104,7 @@ def heads(network: Network, probe: Probe) -> Heads:
     told = {"input_ids": probe.tokens}
 
     def share(output: Any, batch: dict[str, Any]) -> Tensor:
-        counts = right(output.logits, probe).float()
+        counts = right(output.logits.argmax(-1), probe).float()
         return counts[:, 0] / counts[:, 1]
 
     found = ablate(network, told, share, places="layer.*.head.*", kind="mean")
@@ -176,21 +176,22 @@ def without(network: Network, probe: Probe, names: tuple[str, ...], *, seed: int
     told = {"input_ids": probe.tokens}
 
     def counts(output: Any, _: dict[str, Any]) -> Tensor:
-        return right(output.logits, probe)[:, 0].float()
+        return right(output.logits.argmax(-1), probe)[:, 0].float()
 
-    asked = right(torch.zeros(*probe.tokens.shape, 1), probe)[:, 1].sum()
+    asked = right(probe.tokens, probe)[:, 1].sum()
     found = ablate(network, told, counts, places=places, kind="resample", together=True, seed=seed)
     return float(found.ablated.sum() / asked)
 
 
-def _logits(network: Network, probe: Probe) -> Tensor:
+def _said(network: Network, probe: Probe) -> Tensor:
+    """The likeliest token after each: (rows, length). Logits of a vocabulary are not kept."""
     pieces = []
     for rows in probe.tokens.split(_ROWS):
         output = network.run({"input_ids": rows}).output
         logits = getattr(output, "logits", None)
         if logits is None or logits.shape[:2] != rows.shape:
             raise MelismaError("The network gives no logits for each token, so nothing is asked.")
-        pieces.append(logits)
+        pieces.append(logits.argmax(-1))
     return torch.cat(pieces)
 
 

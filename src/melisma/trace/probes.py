@@ -156,23 +156,26 @@ def _probe(name: str, rows: list[list[int]], asked: list[list[int]], chance: flo
     return Probe(name, tokens, where, chance, None)
 
 
-def right(logits: Tensor, probe: Probe, rows: Any = slice(None)) -> Tensor:
+def right(said: Tensor, probe: Probe) -> Tensor:
     """Answers that are right, and those asked: (rows, 2) counts. Of a row of several tokens that
-    make one answer (no period), all or none is right."""
-    said = logits.argmax(-1) == probe.answers[rows]
-    asked = probe.asked[rows]
+    make one answer (no period), all or none is right.
+
+    Parameters
+    ----------
+    said : int64 (rows, length), the likeliest token after each
+    """
+    hit = said == probe.answers
     if probe.period is not None:
-        return torch.stack([(said & asked).sum(1), asked.sum(1)], dim=1)
-    whole = (said | ~asked).all(1).long()
+        return torch.stack([(hit & probe.asked).sum(1), probe.asked.sum(1)], dim=1)
+    whole = (hit | ~probe.asked).all(1).long()
     return torch.stack([whole, torch.ones_like(whole)], dim=1)
 
 
-def guessed(logits: Tensor, probe: Probe, *, seed: int = 0) -> float:
+def guessed(said: Tensor, probe: Probe, *, seed: int = 0) -> float:
     """What guessing gets right: known, or other rows' answers held against each question."""
     if probe.chance is not None:
         return probe.chance
     rng = np.random.default_rng(seed)
-    said = logits.argmax(-1)
     answers = [tuple(row[at].tolist()) for row, at in zip(probe.answers, probe.asked, strict=True)]
     told = [tuple(row[at].tolist()) for row, at in zip(said, probe.asked, strict=True)]
     hits = [np.mean([told[j] == answers[k] for j, k in enumerate(rng.permutation(len(told)))])
