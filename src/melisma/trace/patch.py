@@ -4,7 +4,7 @@ A clean and a corrupted input of one length. The state of one place and position
 put into the corrupted run, and the metric read. Positions of a place are rows of one batch. What
 comes before the patched block is not computed again, since it is the corrupted run's own; nor, in a
 causal model whose last logits alone are read (`logits_to_keep`), what stands before the patched
-position.
+position; nor what a state would change that is the same in both runs.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,6 @@ from melisma.network import Edit, Metric, Network, Place
 from melisma.trace._batches import (
     block_of,
     chosen_places,
-    in_pieces,
     leaves_block,
     measured,
     rows_of,
@@ -28,7 +27,7 @@ from melisma.trace._batches import (
 
 # Rows of a forward pass; fewer where rows share what stands before the first of their positions.
 ROWS = 32
-_ROWS_FROM_POSITION = 6
+_ROWS_FROM_POSITION = 8
 
 
 class Patching(NamedTuple):
@@ -83,11 +82,13 @@ def patch(
             f"{rows_of(good)} clean rows have no {rows_of(bad)} corrupted ones: give pairs."
         )
     source = network.run(good, keep=chosen)
-    remembering = _remembering(network, bad) if by_position else None
-    base = network.run(bad if remembering is None else remembering[0], keep=chosen)
-    past = None if remembering is None else remembering[1]
-    told = (measured(metric, r.output, b) for r, b in ((source, good), (base, bad)))
-    clean_value, corrupted_value = told
+    told, past = (_remembering(network, bad) if by_position else None) or (bad, None)
+    base = network.run(told, keep=chosen)
+    clean_value = measured(metric, source.output, good)
+    runs = _Corrupted(
+        network, bad, metric, base.blocks, measured(metric, base.output, bad), past, by_position,
+        rows,
+    )  # fmt: skip
     found = []
     for place in chosen:
         new, old = source.kept[place], base.kept[place]
@@ -96,50 +97,74 @@ def patch(
                 f"{place.name} has {new.shape[1]} positions in the clean run and {old.shape[1]} in "
                 "the corrupted one: prompts must have as many tokens."
             )
-        found.append(
-            _swept(network, bad, base.blocks, place, new, old, metric, by_position, rows, past)
-        )
-    return Patching(chosen, clean_value, corrupted_value, torch.stack(found))
+        found.append(_swept(runs, place, new, old))
+    return Patching(chosen, clean_value, runs.value, torch.stack(found))
 
 
-def _swept(
-    network: Network, batch: dict[str, Any], blocks: tuple[Tensor, ...], place: Place,
-    new: Tensor, old: Tensor, metric: Metric, by_position: bool, rows: int, past: Any,
-) -> Tensor:  # fmt: skip
+class _Corrupted(NamedTuple):
+    """The corrupted run, and what is known of it.
+
+    blocks : the state that enters each block
+    value : (batch,), the metric
+    past : keys and values of every position; None where they cannot be used again
+    """
+
+    network: Network
+    batch: dict[str, Any]
+    metric: Metric
+    blocks: tuple[Tensor, ...]
+    value: Tensor
+    past: Any
+    by_position: bool
+    rows: int
+
+
+def _swept(runs: _Corrupted, place: Place, new: Tensor, old: Tensor) -> Tensor:
     """One place's patches: (positions, batch)."""
-    n, positions = old.shape[:2]
-    many = positions if by_position else 1
-    block = block_of(network, place)
-    starts = block is not None and block < len(blocks)
-    if past is not None and starts:
-        rows = min(rows, max(_ROWS_FROM_POSITION, n))
-    last = positions - batch.get("logits_to_keep", 0) if past is not None else 0
+    n = len(old)
+    block = block_of(runs.network, place)
+    inside = block if block is not None and block < len(runs.blocks) else None
+    # A state that is the same in both runs changes nothing.
+    moves = (new != old).any(2)  # (batch, positions)
+    moves = moves.t() if runs.by_position else moves.any(1)[None]
+    found = runs.value.repeat(len(moves), 1)
+    at, row = moves.nonzero(as_tuple=True)
+    size = runs.rows
+    if runs.past is not None and inside is not None:
+        size = min(size, max(_ROWS_FROM_POSITION, n))
+    for some in torch.arange(len(at)).split(size):
+        value = _patched(runs, place, inside, new, old, at[some], row[some])
+        found[at[some], row[some]] = value
+    return found
 
-    def work(numbers: Tensor) -> Tensor:
-        # Patch number j is position j // n of row j % n.
-        at, row = numbers // n, numbers % n
+
+def _patched(
+    runs: _Corrupted, place: Place, block: int | None, new: Tensor, old: Tensor, at: Tensor,
+    row: Tensor,
+) -> Tensor:  # fmt: skip
+    """The metric with the clean state at each position of each row: (patches,)."""
+    network = runs.network
+    if runs.by_position:
         state = old[row].clone()
-        if by_position:
-            each = torch.arange(len(numbers))
-            state[each, at] = new[row, at]
-        else:
-            state = new[row].clone()
-        own = taken(batch, row)
-        told, start, edits = own, None, {place: _stands(state)}
-        if block is not None and starts:
+        each = torch.arange(len(row))
+        state[each, at] = new[row, at]
+    else:
+        state = new[row].clone()
+    own = taken(runs.batch, row)
+    told, start, first = own, None, 0
+    if block is not None:
+        if runs.past is not None:
             # Before the first of these positions all is the corrupted run's.
-            first = min(int(at[0]), last) if past is not None else 0
-            if first:
-                told = network.adapter.resumed(own, past, row, first)  # pyright: ignore
-                state = state[:, first:]
-                edits = {place: _stands(state)}
-            start = (block, blocks[block][row][:, first:])
-            if leaves_block(network, place) and same_stack(network, block):
-                start, edits = (block + 1, state), {}
-        output = network.run(told, edits=edits, start=start).output
-        return measured(metric, output, own)
-
-    return in_pieces(many * n, rows, work).view(many, n)
+            first = min(int(at[0]), old.shape[1] - runs.batch["logits_to_keep"])
+        if first:
+            told = network.adapter.resumed(own, runs.past, row, first)  # pyright: ignore
+            state = state[:, first:]
+        start = (block, runs.blocks[block][row][:, first:])
+    edits: dict[Place, Edit] = {place: _stands(state)}
+    if block is not None and leaves_block(network, place) and same_stack(network, block):
+        start, edits = (block + 1, state), {}
+    output = network.run(told, edits=edits, start=start).output
+    return measured(runs.metric, output, own)
 
 
 def _remembering(network: Network, batch: dict[str, Any]) -> tuple[dict[str, Any], Any] | None:
